@@ -1,0 +1,1 @@
+//! Records events in a Rust program and hands them to Taba, exactly once.

@@ -1,0 +1,1 @@
+//! The tab types, one file each.

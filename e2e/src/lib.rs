@@ -1,0 +1,1 @@
+//! What end-to-end tests share: processes, producers that number their events, the checker.

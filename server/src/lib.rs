@@ -1,0 +1,7 @@
+//! Everything the `taba` binary does, as a library, so that tests and benchmarks reach it.
+
+pub mod clock;
+pub mod config;
+pub mod pipeline;
+pub mod query;
+pub mod store;
