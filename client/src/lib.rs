@@ -1,1 +1,3 @@
 //! Records events in a Rust program and hands them to Taba, exactly once.
+
+pub mod delivery;
