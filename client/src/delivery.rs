@@ -236,13 +236,17 @@ impl Delivery {
         }
         true
     }
+
+    /// Tells the senders to end. One in the middle of a request ends after it; its time limits bound that.
+    pub fn stop(&self) {
+        self.shared.state.lock().closed = true;
+        self.shared.work.notify_all();
+    }
 }
 
 impl Drop for Delivery {
-    /// A sender in the middle of a request ends after it; its time limits bound that.
     fn drop(&mut self) {
-        self.shared.state.lock().closed = true;
-        self.shared.work.notify_all();
+        self.stop();
     }
 }
 
