@@ -1,0 +1,5 @@
+//! HTTP.
+pub mod failure;
+pub mod inflate;
+pub mod media;
+pub mod params;
