@@ -142,21 +142,36 @@ impl Spool {
     /// Writes the batches of a flush period and removes its journal. From then on they may be sent.
     ///
     /// # Errors
-    /// The operating system's. The journal is still there; the batches written are removed at the next
-    /// start, so none of these may be sent.
-    pub fn seal(
+    /// The operating system's, and the journal, which is still there: none of its batches may be sent.
+    pub fn seal_journal(
         &self,
         journal: Option<Journal>,
         route: Route,
         sealed: &[Sealed],
         now: Timestamp,
-    ) -> io::Result<Vec<SealedBatch>> {
-        let number = journal.as_ref().map_or_else(|| self.number(), |journal| self.number_of(journal));
-        let batches = self.write_batches(number, route, sealed, now)?;
-        if let Some(journal) = journal {
-            self.remove(&self.journal_path(number), journal.bytes());
+    ) -> Result<Vec<SealedBatch>, (Option<Journal>, io::Error)> {
+        let number = match &journal {
+            Some(journal) => Number { run: self.run, journal: journal.number() },
+            None => self.number(),
+        };
+        match self.write_batches(number, route, sealed, now) {
+            Ok(batches) => {
+                if let Some(journal) = journal {
+                    self.remove(&self.journal_path(number), journal.bytes());
+                }
+                Ok(batches)
+            }
+            Err(error) => Err((journal, error)),
         }
-        Ok(batches)
+    }
+
+    /// Writes a batch that is not from a journal.
+    ///
+    /// # Errors
+    /// The operating system's; nothing is kept then.
+    pub fn keep(&self, route: Route, sealed: Sealed, created: Timestamp) -> io::Result<SealedBatch> {
+        let mut batches = self.write_batches(self.number(), route, &[sealed], created)?;
+        Ok(batches.pop().expect("one batch was written"))
     }
 
     /// Removes a file whose content is safe elsewhere.
@@ -178,10 +193,6 @@ impl Spool {
         Number { run: self.run, journal: self.next.fetch_add(1, Ordering::Relaxed) }
     }
 
-    fn number_of(&self, journal: &Journal) -> Number {
-        Number { run: self.run, journal: journal.number() }
-    }
-
     fn journal_path(&self, number: Number) -> PathBuf {
         self.dir.join(format!("{:016x}-{:010}.journal", number.run, number.journal))
     }
@@ -190,23 +201,30 @@ impl Spool {
         self.dir.join(format!("{:016x}-{:010}-{index:06}.batch", number.run, number.journal))
     }
 
+    /// Writes all of them or none.
     fn write_batches(
         &self,
         number: Number,
         route: Route,
         sealed: &[Sealed],
-        now: Timestamp,
+        created: Timestamp,
     ) -> io::Result<Vec<SealedBatch>> {
         let mut batches = Vec::with_capacity(sealed.len());
-        for (index, sealed) in sealed.iter().enumerate() {
+        let written = sealed.iter().enumerate().try_for_each(|(index, sealed)| {
             let path = self.batch_path(number, index);
-            let written = batch_file::write(&path, route, sealed, now)?;
-            self.bytes.fetch_add(written.file_bytes(), Ordering::Relaxed);
-            batches.push(written.batch(path, now));
-        }
+            let file = batch_file::write(&path, route, sealed, created)?;
+            self.bytes.fetch_add(file.file_bytes(), Ordering::Relaxed);
+            batches.push(file.batch(path, crate::clock::now()));
+            Ok(())
+        });
         // The names must be on disk before the journal's name goes.
-        File::open(&self.dir)?.sync_all()?;
-        Ok(batches)
+        match written.and_then(|()| File::open(&self.dir)?.sync_all()) {
+            Ok(()) => Ok(batches),
+            Err(error) => {
+                batches.iter().for_each(|batch| self.forget(batch));
+                Err(error)
+            }
+        }
     }
 
     fn seal_old_journals(
