@@ -1,0 +1,20 @@
+//! Figures of the pure core: how fast events decode and fold, and what states cost.
+//!
+//! `cargo bench -p taba-e2e --bench core -- [--json] [NAME]...`
+
+#[path = "core/minimal.rs"]
+mod minimal;
+#[path = "core/states.rs"]
+mod states;
+#[path = "core/v1.rs"]
+mod v1;
+
+use taba_e2e::bench::Report;
+
+fn main() {
+    let mut report = Report::from_args();
+    v1::plain(&mut report);
+    v1::zlib(&mut report);
+    states::operations(&mut report);
+    states::size(&mut report);
+}
