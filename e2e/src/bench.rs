@@ -2,12 +2,14 @@
 //!
 //! Machines drift: clocks change, neighbours come and go. So what is to be compared runs in turns
 //! (subject, yardstick, subject, …), a ratio is taken within each turn, and the median over all turns
-//! is the figure. The first turn warms up and is not counted.
+//! is the figure. The first turn warms up and is not counted. Time is the CPU time of the thread, so
+//! that a core shared with others gives the figure of a whole one.
 
 pub mod traffic;
 
 use std::hint::black_box;
-use std::time::Instant;
+
+use rustix::time::{ClockId, clock_gettime};
 
 /// Turns that count.
 pub const TURNS: usize = 7;
@@ -152,12 +154,18 @@ impl<'a> Subject<'a> {
     }
 
     fn turn(&mut self) -> f64 {
-        let start = Instant::now();
+        let start = cpu_secs();
         for _ in 0..self.calls {
             black_box((self.call)());
         }
-        self.work * self.calls as f64 / start.elapsed().as_secs_f64()
+        self.work * self.calls as f64 / (cpu_secs() - start)
     }
+}
+
+/// CPU time of this thread, in seconds.
+fn cpu_secs() -> f64 {
+    let time = clock_gettime(ClockId::ThreadCPUTime);
+    time.tv_sec as f64 + time.tv_nsec as f64 * 1e-9
 }
 
 /// Runs the subjects in turns and gives back each one's units per second in each turn.
