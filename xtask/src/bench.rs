@@ -46,7 +46,14 @@ pub fn run(options: &Options) -> Result<()> {
         return Ok(());
     }
     // `system` drives the real binaries, built as they are shipped.
-    process::run(process::cargo().args(["build", "--locked", "--quiet", "--release", "--workspace", "--bins"]))?;
+    process::run(process::cargo().args([
+        "build",
+        "--locked",
+        "--quiet",
+        "--release",
+        "--workspace",
+        "--bins",
+    ]))?;
     for (program, names) in choose(&programs, &options.names)? {
         let mut bench = cargo_bench(program);
         if options.json {

@@ -45,7 +45,9 @@ impl Target {
     /// The known names, if it is none of them.
     pub fn parse(name: &str) -> Result<Self> {
         let known = TARGETS.into_iter().find(|target| target.0 == name);
-        known.ok_or_else(|| anyhow!("no target {name:?}; there are {}", TARGETS.map(|known| known.0).join(", ")))
+        known.ok_or_else(|| {
+            anyhow!("no target {name:?}; there are {}", TARGETS.map(|known| known.0).join(", "))
+        })
     }
 
     fn fuzz(self, seconds: u32) -> Result<()> {
@@ -53,10 +55,21 @@ impl Target {
         let regressions = format!("fuzz/regressions/{}", self.0);
         for folder in [&corpus, &regressions] {
             let folder = process::root().join(folder);
-            std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
+            std::fs::create_dir_all(&folder)
+                .with_context(|| format!("failed to make {}", folder.display()))?;
         }
         let mut fuzz = process::program(CARGO_FUZZ.ensure()?);
-        fuzz.args(["fuzz", "run", "--fuzz-dir", "fuzz", "--sanitizer", "none", self.0, &corpus, &regressions]);
+        fuzz.args([
+            "fuzz",
+            "run",
+            "--fuzz-dir",
+            "fuzz",
+            "--sanitizer",
+            "none",
+            self.0,
+            &corpus,
+            &regressions,
+        ]);
         fuzz.args(["--", "-print_final_stats=1", &format!("-max_total_time={seconds}")]);
         fuzz.args([format!("-max_len={INPUT_BYTES_MAX}"), format!("-timeout={INPUT_SECONDS_MAX}")]);
         process::run(fuzz.arg(format!("-rss_limit_mb={MEMORY_MIB_MAX}"))).with_context(|| {

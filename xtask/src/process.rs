@@ -1,7 +1,7 @@
 //! Running other programs: each is shown before it runs, gets no standard input and starts in the
 //! workspace's root, so that a task behaves alike from any folder, in a terminal and in CI.
 
-use std::io::{BufRead as _, BufReader, Write as _};
+use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitStatus, Stdio};
 
@@ -53,10 +53,10 @@ pub fn run_seeing_lines(command: &mut Command, mut see: impl FnMut(&str)) -> Res
     let mut child = child.with_context(|| format!("failed to start {}", shown(command)))?;
     let mut lines = BufReader::new(child.stdout.take().expect("standard output is piped"));
     let mut line = Vec::new();
-    let mut stdout = std::io::stdout();
     while lines.read_until(b'\n', &mut line).context("failed to read a program's output")? > 0 {
-        stdout.write_all(&line).context("failed to write to standard output")?;
-        see(String::from_utf8_lossy(&line).trim_end());
+        let text = String::from_utf8_lossy(&line);
+        print!("{text}");
+        see(text.trim_end());
         line.clear();
     }
     child.wait().context("failed to wait for a program")

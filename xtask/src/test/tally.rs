@@ -14,8 +14,7 @@ pub struct Tally {
 impl Tally {
     /// Counts a line of output if it is a result line.
     pub fn see(&mut self, line: &str) {
-        let Some((_, counts)) =
-            line.strip_prefix("test result: ").and_then(|result| result.split_once(". "))
+        let Some((_, counts)) = line.strip_prefix("test result: ").and_then(|result| result.split_once(". "))
         else {
             return;
         };
