@@ -45,15 +45,6 @@ pub fn run(options: &Options) -> Result<()> {
         programs.iter().flat_map(|program| &program.benchmarks).for_each(|name| println!("{name}"));
         return Ok(());
     }
-    // `system` drives the real binaries, built as they are shipped.
-    process::run(process::cargo().args([
-        "build",
-        "--locked",
-        "--quiet",
-        "--release",
-        "--workspace",
-        "--bins",
-    ]))?;
     for (program, names) in choose(&programs, &options.names)? {
         let mut bench = cargo_bench(program);
         if options.json {

@@ -30,6 +30,12 @@ pub const CXX_COMPILER: Program = Program { name: "c++", what: "a C++ compiler",
 /// Fetches the advisory database.
 pub const GIT: Program = Program { name: "git", what: "git", packages: &["git", "ca-certificates"] };
 
+/// Gives an end-to-end test a file system of its own.
+pub const UNSHARE: Program = Program { name: "unshare", what: "unshare", packages: &["util-linux"] };
+
+/// Makes that file system a small one.
+pub const MOUNT: Program = Program { name: "mount", what: "mount", packages: &["mount"] };
+
 /// Sees to it that programs are there.
 ///
 /// # Errors

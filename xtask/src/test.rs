@@ -19,7 +19,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::process;
-use crate::system::{self, C_COMPILER};
+use crate::system::{self, C_COMPILER, MOUNT, UNSHARE};
 use report::{Outcome, Report};
 use tally::Tally;
 
@@ -149,12 +149,12 @@ fn docs() -> Result<Outcome> {
 
 fn tests(options: &Options) -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
-    // End-to-end tests start the binaries, which `cargo test` alone would not build for them.
-    process::run(process::cargo().args(["build", "--locked", "--workspace", "--bins"]))?;
     let mut test = process::cargo();
     test.args(["test", "--locked", "--no-fail-fast", "--workspace"]);
     if options.fast {
         test.args(["--exclude", "taba-e2e"]);
+    } else {
+        system::ensure_programs(&[UNSHARE, MOUNT])?;
     }
     count(test.args(["--lib", "--bins", "--tests", "--examples"]))
 }
