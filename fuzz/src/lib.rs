@@ -40,9 +40,12 @@ const NOW: Timestamp = Timestamp::from_secs(1_394_047_812);
 /// More than one, so that parts are grouped.
 const VBUCKETS: VbucketCount = VbucketCount::new(16).expect("a valid count");
 
+/// Most bytes of parts an input may fold into or inflate to.
+const PARTS_BYTES_MAX: usize = 1 << 20;
+
 /// Limits far below the real ones, so that inputs of a few KiB reach them.
 fn limits() -> FoldLimits {
-    FoldLimits { line_bytes_max: 1 << 10, parts_bytes_max: 1 << 20, ..FoldLimits::default() }
+    FoldLimits { line_bytes_max: 1 << 10, parts_bytes_max: PARTS_BYTES_MAX, ..FoldLimits::default() }
 }
 
 /// Bytes with their last four replaced by the CRC-32C of those before: without this no changed input

@@ -8,7 +8,7 @@ use crate::{NOW, resealed};
 /// A decoded state may be larger than its bytes: buckets are packed, and a bucket is at least a byte.
 const DECODE_BOUND: Bound = Bound { base: 64 << 10, per_byte: 64 };
 /// Rendering writes numbers with all their digits (1e308 has 309) and works on a copy of the state.
-const USE_BOUND: Bound = Bound { base: 1 << 20, per_byte: 1024 };
+const USE_BOUND: Bound = Bound { base: 256 << 10, per_byte: 512 };
 
 const DAY_SECS: i64 = 86_400;
 const YEAR_SECS: i64 = 365 * DAY_SECS;

@@ -9,8 +9,9 @@ use taba_core::part::Parts;
 use crate::meter::{Bound, bounded};
 use crate::{NOW, VBUCKETS, check_folded, limits};
 
-/// A line of 30 bytes may open a tab of its own, whose state is built before it is written.
-const FOLD_BOUND: Bound = Bound { base: 4 << 20, per_byte: 256 };
+/// Columns of a block and its scratch states are the base. A tab of 30 bytes becomes a part that repeats a
+/// client id of 256, and a growing block of parts holds its bytes up to three times: 30 for each byte.
+const FOLD_BOUND: Bound = Bound { base: 256 << 10, per_byte: 64 };
 
 /// Most bytes inflated from one input: more than any seed needs, and bounds the time of a bomb.
 const INFLATED_BYTES_MAX: usize = 1 << 20;

@@ -5,10 +5,13 @@ use taba_core::wire::v2::{Batch, BatchWriter};
 use taba_core::{BatchId, ProducerId};
 
 use crate::meter::{Bound, bounded};
-use crate::{NOW, VBUCKETS, check_folded, limits, resealed};
+use crate::{NOW, PARTS_BYTES_MAX, VBUCKETS, check_folded, limits, resealed};
 
 /// A part's state is built while it is checked, and its bytes are copied to their vbucket.
-const BOUND: Bound = Bound { base: 4 << 20, per_byte: 64 };
+const PARTS_BOUND: Bound = Bound { base: 256 << 10, per_byte: 64 };
+
+/// A few bytes may inflate to the limit; the buffer doubles as it grows and is copied when it does.
+const INFLATE_BOUND: Bound = Bound { base: 3 * PARTS_BYTES_MAX + (64 << 10), per_byte: 1 };
 
 /// Reads the input as a batch as it is, as a batch with a right checksum, and as the parts inside one.
 pub fn v2_decoder(input: &[u8]) {
@@ -23,10 +26,9 @@ pub fn v2_decoder(input: &[u8]) {
 fn read(bytes: &[u8]) {
     let Ok(batch) = Batch::decode(bytes) else { return };
     let limits = limits();
-    let bound = Bound { base: BOUND.base + limits.parts_bytes_max, ..BOUND };
-    let inflated = bounded(bound, bytes.len(), || batch.inflate(limits.parts_bytes_max));
+    let inflated = bounded(INFLATE_BOUND, bytes.len(), || batch.inflate(limits.parts_bytes_max));
     let Ok(inflated) = inflated else { return };
-    let parts = bounded(BOUND, bytes.len() + inflated.len(), || batch.parts(VBUCKETS, &limits, NOW));
+    let parts = bounded(PARTS_BOUND, bytes.len() + inflated.len(), || batch.parts(VBUCKETS, &limits, NOW));
     if let Ok(folded) = parts {
         check_folded(&folded);
     }
