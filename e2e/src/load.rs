@@ -11,20 +11,20 @@ use anyhow::{Context, Result, bail};
 
 use crate::rng::Rng;
 
-/// Shape of the bodies: how many tabs, events of each, and which tab comes first.
+/// Shape of the bodies: how many tabs, and events of each.
 #[derive(Clone, Copy, Debug)]
 pub struct Shape {
     /// Tabs in one body.
     pub tabs: u64,
     /// Events of each tab in one body.
     pub events_per_tab: u64,
-    /// Number of the first tab.
-    pub first_tab: u64,
+    /// How many disjoint sets of tabs the connections spread over in turn.
+    pub tab_sets: u64,
 }
 
 impl Shape {
     /// The shape that throughput is quoted for: 1,000 tabs of 50 events.
-    pub const FULL: Self = Self { tabs: 1000, events_per_tab: 50, first_tab: 0 };
+    pub const FULL: Self = Self { tabs: 1000, events_per_tab: 50, tab_sets: 1 };
 
     /// Events in one body.
     #[must_use]
@@ -36,10 +36,10 @@ impl Shape {
 /// A CounterGroup body as the first Taba's Python client writes it, times spread over the second before
 /// now in steps of 10 ms, values from 0.01 to 1,000 with two decimals.
 #[must_use]
-pub fn body(client: &str, shape: Shape, rng: &mut Rng) -> Vec<u8> {
+pub fn body(client: &str, tab_set: u64, shape: Shape, rng: &mut Rng) -> Vec<u8> {
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() - 1;
     let mut out = format!("1\n\n{client}\n\n");
-    for tab in shape.first_tab..shape.first_tab + shape.tabs {
+    for tab in tab_set * shape.tabs..(tab_set + 1) * shape.tabs {
         let _ = writeln!(out, "tab{tab}");
         for event in 0..shape.events_per_tab {
             let hundredths = event * 100 / shape.events_per_tab;
@@ -108,12 +108,12 @@ impl Plan {
     /// The plan as arguments of a sender process.
     #[must_use]
     pub fn to_arguments(&self) -> Vec<String> {
-        let Shape { tabs, events_per_tab, first_tab } = self.shape;
+        let Shape { tabs, events_per_tab, tab_sets } = self.shape;
         let millis = self.duration.as_millis();
         vec![
             "--sender".to_owned(),
             self.address.to_string(),
-            format!("{},{},{millis},{tabs},{events_per_tab},{first_tab}", self.connections, self.rate),
+            format!("{},{},{millis},{tabs},{events_per_tab},{tab_sets}", self.connections, self.rate),
         ]
     }
 
@@ -124,7 +124,7 @@ impl Plan {
     pub fn from_arguments(address: &str, numbers: &str) -> Result<Self> {
         let numbers: Vec<u64> =
             numbers.split(',').map(str::parse).collect::<Result<_, _>>().context("read the plan")?;
-        let [connections, rate, millis, tabs, events_per_tab, first_tab] = numbers[..] else {
+        let [connections, rate, millis, tabs, events_per_tab, tab_sets] = numbers[..] else {
             bail!("six numbers")
         };
         Ok(Self {
@@ -132,7 +132,7 @@ impl Plan {
             connections,
             rate,
             duration: Duration::from_millis(millis),
-            shape: Shape { tabs, events_per_tab, first_tab },
+            shape: Shape { tabs, events_per_tab, tab_sets },
         })
     }
 }
@@ -154,7 +154,8 @@ impl Sender {
         stream.set_read_timeout(Some(Duration::from_secs(60))).context("set a timeout")?;
         let mut rng = Rng::new(number);
         let client = format!("client{number}");
-        let bodies = (0..BODIES).map(|_| body(&client, plan.shape, &mut rng)).collect();
+        let tab_set = number % plan.shape.tab_sets;
+        let bodies = (0..BODIES).map(|_| body(&client, tab_set, plan.shape, &mut rng)).collect();
         let start = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
         let interval = match plan.rate {
             0 => Duration::ZERO,
