@@ -180,6 +180,12 @@ impl State {
         TabType::from_number(*number).ok_or(DecodeStateError::Type(*number))
     }
 
+    /// Whether encoded bytes are of the version that this program writes.
+    #[must_use]
+    pub fn is_current(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&VERSION)
+    }
+
     /// Puts in order what a fresh state holds as it came, so that states that mean the same have the
     /// same bytes but for the rounding of sums.
     pub fn settle(&mut self) {
@@ -238,13 +244,6 @@ impl State {
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
         self.any.get().heap_bytes()
-    }
-}
-impl State {
-    /// Whether encoded bytes are of the version that this program writes.
-    #[must_use]
-    pub fn is_current(_bytes: &[u8]) -> bool {
-        todo!()
     }
 }
 

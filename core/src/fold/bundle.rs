@@ -24,8 +24,8 @@ struct Tally {
 struct Columns {
     slot: Slot,
     len: usize,
-    secs: Box<[i64; COLUMN_EVENTS]>,
-    values: Box<[f64; COLUMN_EVENTS]>,
+    secs: [i64; COLUMN_EVENTS],
+    values: [f64; COLUMN_EVENTS],
 }
 
 pub(super) struct Bundle {
@@ -34,20 +34,16 @@ pub(super) struct Bundle {
     tab: String,
     /// In the order in which the types first occurred in the body; at most one per tab type.
     tallies: Vec<Tally>,
-    columns: Columns,
+    columns: Box<Columns>,
     encoded: Vec<u8>,
 }
 
 impl Bundle {
     pub(super) fn new(now: Timestamp) -> Self {
-        let columns = Columns {
-            slot: Slot(0),
-            len: 0,
-            secs: Box::new([0; COLUMN_EVENTS]),
-            values: Box::new([0.0; COLUMN_EVENTS]),
-        };
+        let columns =
+            Columns { slot: Slot(0), len: 0, secs: [0; COLUMN_EVENTS], values: [0.0; COLUMN_EVENTS] };
         let (client, tab) = (String::new(), String::new());
-        Self { now, client, tab, tallies: Vec::new(), columns, encoded: Vec::new() }
+        Self { now, client, tab, tallies: Vec::new(), columns: Box::new(columns), encoded: Vec::new() }
     }
 
     /// Begins a block. The one before was pushed.
@@ -74,10 +70,11 @@ impl Bundle {
             self.fold_columns();
             self.columns.slot = slot;
         }
-        let at = self.columns.len % COLUMN_EVENTS;
-        self.columns.secs[at] = secs;
-        self.columns.values[at] = value;
-        self.columns.len = at + 1;
+        let columns = &mut *self.columns;
+        let at = columns.len % COLUMN_EVENTS;
+        columns.secs[at] = secs;
+        columns.values[at] = value;
+        columns.len = at + 1;
     }
 
     /// Folds any event in.

@@ -109,7 +109,7 @@ impl Sink for Collector {
 
     #[inline]
     fn events(&mut self, bytes: &[u8]) -> usize {
-        let Some(learnt) = &self.learnt else { return 0 };
+        let Some(learnt) = &mut self.learnt else { return 0 };
         let mut rest = bytes;
         let mut events = 0;
         while let Some(hit) = learnt.shape.read(rest) {
