@@ -50,6 +50,11 @@ impl Missing {
         self.missing.insert(self.vbuckets.of(tab));
     }
 
+    /// The missing ones, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Vbucket> + '_ {
+        self.missing.iter().copied()
+    }
+
     /// How many are missing.
     #[must_use]
     pub fn len(&self) -> usize {
