@@ -129,7 +129,8 @@ pub async fn store(
 ) -> Result<Outcome, Failure> {
     permit.settle(folded.parts.bytes()).map_err(Failure::at_capacity)?;
     let Folded { parts, events, bad, bad_samples } = folded;
-    let accepted = if parts.is_empty() {
+    // An id is remembered even without parts: its batch must not be counted under it later.
+    let accepted = if parts.is_empty() && id.is_none() {
         Accepted::New
     } else {
         let stored = app.pipeline.accept(id.as_ref(), parts).await;
