@@ -34,25 +34,52 @@ use std::time::Instant;
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
-use axum::http::{StatusCode, Uri};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::middleware::{self, Next};
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use axum::routing::{get, post as on_post};
 use prometheus_client::registry::Registry;
 
-use self::admission::Admission;
+use self::admission::{Admission, QueryPermit};
+use self::answer::Missing;
 pub use self::connection::serve;
 use self::failure::Failure;
+use self::media::{Group, Media};
+use self::params::Params;
 use crate::config::Limits;
-use crate::metrics::{HttpMetrics, PipelineCollector};
+use crate::metrics::HttpMetrics;
 use crate::pipeline::Pipeline;
 use crate::query::Queries;
 
+/// Longest body with parameters; the first Taba read up to 102,400 bytes of one.
+const PARAMS_BODY_BYTES_MAX: u64 = 102_400;
+
 /// The paths that metrics tell apart; everything else counts as `other`.
 const ENDPOINTS: [&str; 24] = [
-    "/post", "/post_zip", "/tabs", "/projection", "/supertabs", "/clients", "/names", "/types", "/ids",
-    "/status", "/servers", "/latency", "/recompute", "/gc", "/check", "/upgrade", "/flush_all", "/delete",
-    "/v2/batch", "/v2/query", "/v2/tabs", "/v2/openapi.json", "/readyz", "/metrics",
+    "/post",
+    "/post_zip",
+    "/tabs",
+    "/projection",
+    "/supertabs",
+    "/clients",
+    "/names",
+    "/types",
+    "/ids",
+    "/status",
+    "/servers",
+    "/latency",
+    "/recompute",
+    "/gc",
+    "/check",
+    "/upgrade",
+    "/flush_all",
+    "/delete",
+    "/v2/batch",
+    "/v2/query",
+    "/v2/tabs",
+    "/v2/openapi.json",
+    "/readyz",
+    "/metrics",
 ];
 
 /// What an [`App`] is told about the process it serves for.
@@ -66,8 +93,8 @@ pub struct AppConfig {
     pub server_name: String,
     /// `be` and `fe`, as `/servers` shows them.
     pub roles: Vec<&'static str>,
-    /// Vbuckets the process must own before `/readyz` says yes; 0 if it is no backend.
-    pub vbuckets_wanted: usize,
+    /// Whether `/readyz` waits until the pipeline owns its vbuckets and has caught up with them.
+    pub backend: bool,
 }
 
 /// Everything the endpoints need, shared by all connections.
@@ -78,12 +105,11 @@ pub struct App {
     admin_token: Option<String>,
     server_name: String,
     roles: Vec<&'static str>,
-    vbuckets_wanted: usize,
+    backend: bool,
     metrics: Arc<HttpMetrics>,
     registry: Registry,
     admission: Admission,
     draining: AtomicBool,
-    router: std::sync::OnceLock<Router>,
 }
 
 impl App {
@@ -92,8 +118,7 @@ impl App {
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, config: AppConfig, mut registry: Registry) -> Arc<Self> {
         let metrics = HttpMetrics::register(&mut registry);
-        registry.register_collector(Box::new(PipelineCollector::new(Arc::clone(&pipeline))));
-        let app = Arc::new(Self {
+        Arc::new(Self {
             queries: Queries::new(Arc::clone(&pipeline)),
             admission: Admission::new(&config.limits),
             pipeline,
@@ -101,12 +126,92 @@ impl App {
             admin_token: config.admin_token,
             server_name: config.server_name,
             roles: config.roles,
-            vbuckets_wanted: config.vbuckets_wanted,
+            backend: config.backend,
             metrics,
             registry,
             draining: AtomicBool::new(false),
-            router: std::sync::OnceLock::new(),
-        });
-        app
+        })
     }
+
+    /// Says no on `/readyz` from here on, so that load balancers send new requests elsewhere.
+    pub fn begin_draining(&self) {
+        self.draining.store(true, Ordering::Relaxed);
+    }
+
+    fn is_draining(&self) -> bool {
+        self.draining.load(Ordering::Relaxed)
+    }
+
+    fn admit_query(&self) -> Result<QueryPermit, Failure> {
+        self.admission.query().map_err(Failure::at_capacity)
+    }
+
+    /// Nothing missing yet, of this server's vbuckets.
+    fn missing(&self) -> Missing {
+        Missing::new(self.pipeline.vbuckets())
+    }
+
+    /// Reads the parameters of a query from its URL and its body.
+    async fn params(&self, request: Request, known: &[&str]) -> Result<(Params, HeaderMap), Failure> {
+        let (head, body) = request.into_parts();
+        let idle = self.limits.body_idle_timeout;
+        let body = body::read_small(&head.headers, body, PARAMS_BODY_BYTES_MAX, idle).await?;
+        let params = Params::read(head.uri.query(), &body, known)?;
+        Ok((params, head.headers))
+    }
+}
+
+/// All routes over an app.
+#[must_use]
+pub fn router(app: Arc<App>) -> Router {
+    Router::new()
+        .route("/post", on_post(post::plain))
+        .route("/post_zip", on_post(post::zip))
+        .route("/tabs", get(tabs::tabs).post(tabs::tabs))
+        .route("/projection", get(tabs::projection).post(tabs::projection))
+        .route("/supertabs", get(tabs::supertabs).post(tabs::supertabs))
+        .route("/clients", get(lists::clients).post(lists::clients))
+        .route("/names", get(lists::names).post(lists::names))
+        .route("/types", get(lists::types).post(lists::types))
+        .route("/ids", get(lists::ids).post(lists::ids))
+        .route("/status", get(cluster::status).post(cluster::status))
+        .route("/servers", get(cluster::servers).post(cluster::servers))
+        .route("/latency", get(cluster::latency).post(cluster::latency))
+        .merge(maintain::routes(&app))
+        .merge(v2::routes())
+        .route("/livez", get(probe::livez))
+        .route("/readyz", get(probe::readyz))
+        .route("/metrics", get(probe::metrics))
+        .method_not_allowed_fallback(method_not_allowed)
+        .fallback(not_found)
+        .layer(middleware::from_fn_with_state(Arc::clone(&app), finish))
+        .with_state(app)
+}
+
+async fn not_found(uri: Uri) -> Failure {
+    Failure::not_found(format!("Not found: '{}'", uri.path()))
+}
+
+async fn method_not_allowed() -> Failure {
+    Failure::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", "Method not allowed.")
+}
+
+/// Counts and times a request, counts what it was refused for, and writes errors under `/v2` as JSON.
+async fn finish(State(app): State<Arc<App>>, request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let matched = request.extensions().get::<MatchedPath>().map(MatchedPath::as_str);
+    let endpoint = ENDPOINTS.into_iter().find(|endpoint| Some(*endpoint) == matched).unwrap_or("other");
+    let wants_json =
+        request.uri().path().starts_with("/v2/") && Group::Errors.choose(request.headers()) == Media::Json;
+    let mut response = next.run(request).await;
+    if let Some(failure) = response.extensions_mut().remove::<Failure>() {
+        if let Some(refusal) = failure.refusal {
+            app.metrics.refused(refusal);
+        }
+        if wants_json {
+            failure.rewrite(&mut response);
+        }
+    }
+    app.metrics.request(endpoint, response.status().as_u16(), started.elapsed());
+    response
 }

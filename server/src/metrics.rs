@@ -1,4 +1,4 @@
-//! What the server counts and measures about its HTTP side and its pipeline, for `/metrics`.
+//! What the server counts and measures about its HTTP side, for `/metrics`.
 //!
 //! Labels hold only fixed words: endpoints, status classes, reasons, limits. Never a name of a tab or a
 //! client, so the number of series is bounded by this file.
@@ -7,16 +7,13 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, AtomicU64, Ordering};
 use std::time::Duration;
 
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::{DescriptorEncoder, EncodeLabelSet, EncodeLabelValue, EncodeMetric, LabelValueEncoder};
-use prometheus_client::metrics::counter::{ConstCounter, Counter};
+use prometheus_client::encoding::{EncodeLabelSet, EncodeLabelValue, LabelValueEncoder};
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
-use prometheus_client::metrics::gauge::{ConstGauge, Gauge};
+use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::{Registry, Unit};
-use taba_core::{BadCounts, BadReason};
-
-use crate::pipeline::Pipeline;
+use taba_core::BadCounts;
 
 /// Upper bounds of the request duration histogram, in seconds: 0.25 ms to 8 s by factors of two.
 const DURATION_BOUNDS: [f64; 16] = [
@@ -140,7 +137,11 @@ impl HttpMetrics {
         );
         let refused = metrics.refused.clone();
         registry.register("taba_http_refused", "Requests and connections refused, by limit", refused);
-        registry.register("taba_events_bad", "Events posted and not counted, by reason", metrics.events_bad.clone());
+        registry.register(
+            "taba_events_bad",
+            "Events posted and not counted, by reason",
+            metrics.events_bad.clone(),
+        );
         registry.register_with_unit(
             "taba_http_body",
             "Bytes of posted bodies as sent",
@@ -225,58 +226,10 @@ impl Seldom {
     }
 }
 
-/// Reads the pipeline's status when `/metrics` is asked.
-pub struct PipelineCollector(Arc<Pipeline>);
-
-impl PipelineCollector {
-    /// A collector to register with [`Registry::register_collector`].
-    #[must_use]
-    pub fn new(pipeline: Arc<Pipeline>) -> Self {
-        Self(pipeline)
-    }
-}
-
-impl std::fmt::Debug for PipelineCollector {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.write_str("PipelineCollector")
-    }
-}
-
-impl Collector for PipelineCollector {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
-        let status = self.0.status(crate::clock::now());
-        let mut gauge = |name: &str, help: &str, unit: Option<&Unit>, value: f64| {
-            let gauge = ConstGauge::new(value);
-            gauge.encode(encoder.encode_descriptor(name, help, unit, gauge.metric_type())?)
-        };
-        gauge("taba_vbuckets_owned", "Vbuckets this process owns", None, status.vbuckets_owned as f64)?;
-        gauge("taba_queue_entries", "Queue entries not applied yet", None, status.entries_waiting as f64)?;
-        gauge(
-            "taba_queue_held",
-            "Queue entries still held for the per-client states",
-            Some(&Unit::Bytes),
-            status.queue_bytes as f64,
-        )?;
-        let oldest = status.oldest_age.as_secs_f64();
-        gauge("taba_queue_age", "Age of the oldest entry not applied yet", Some(&Unit::Seconds), oldest)?;
-        let applied = status.applied_latency.as_secs_f64();
-        gauge("taba_applied_latency", "Median time from accepted to applied", Some(&Unit::Seconds), applied)?;
-        let mut family = encoder.encode_descriptor(
-            "taba_events_dropped",
-            "Events dropped while applying, by reason",
-            None,
-            prometheus_client::metrics::MetricType::Counter,
-        )?;
-        for reason in BadReason::ALL {
-            let counter = ConstCounter::new(status.bad.get(reason));
-            counter.encode(family.encode_family(&ReasonLabel { reason: reason.as_str() })?)?;
-        }
-        Ok(())
-    }
-}
-
 #[cfg(test)]
 mod tests {
+    use taba_core::BadReason;
+
     use super::*;
 
     #[test]

@@ -69,7 +69,9 @@ impl Admission {
             parts_bytes_max: self.parts_bytes_max,
             held: 0,
         };
-        permit.grow_to(length.map_or(UNKNOWN_LENGTH_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)))?;
+        permit.grow_to(
+            length.map_or(UNKNOWN_LENGTH_BYTES, |bytes| usize::try_from(bytes).unwrap_or(usize::MAX)),
+        )?;
         Ok(permit)
     }
 

@@ -50,6 +50,11 @@ impl Missing {
         self.missing.insert(self.vbuckets.of(tab));
     }
 
+    /// The missing ones, in order.
+    pub fn iter(&self) -> impl Iterator<Item = Vbucket> + '_ {
+        self.missing.iter().copied()
+    }
+
     /// How many are missing.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -210,10 +215,10 @@ mod tests {
 
     #[tokio::test]
     async fn short_answers_have_a_length_and_long_ones_come_in_pieces() {
-        let short = answer(2, 99).await;
+        let short = answer(2, usize::MAX).await;
         assert_eq!(short.headers().get(INCOMPLETE), None);
         assert_eq!(short.into_body().collect().await.unwrap().to_bytes().len(), 20_000);
-        let mut long = answer(100, 99).await.into_body();
+        let mut long = answer(100, usize::MAX).await.into_body();
         let mut bytes = 0;
         while let Some(frame) = long.frame().await {
             let piece = frame.unwrap().into_data().unwrap();

@@ -137,7 +137,9 @@ impl<'a> BodyReader<'a> {
                 Some(inflater) => self.inflate(inflater, &bytes, sink).await?,
             }
         }
-        inflater.map_or(Ok(()), |inflater| inflater.finish().map_err(|error| Failure::bad_body(error.to_string())))
+        inflater.map_or(Ok(()), |inflater| {
+            inflater.finish().map_err(|error| Failure::bad_body(error.to_string()))
+        })
     }
 
     async fn next_bytes(&mut self, body: &mut Body, started: Instant) -> Result<Option<Bytes>, Failure> {

@@ -16,6 +16,7 @@ use std::pin::pin;
 use std::sync::Arc;
 use std::time::Duration;
 
+use axum::Router;
 use axum::body::Body;
 use axum::http::{Request, Response};
 use hyper::body::Incoming;
@@ -29,7 +30,7 @@ use tracing::{debug, warn};
 
 use self::activity::{Activity, Watched};
 use self::socket::Socket;
-use super::App;
+use super::{App, router};
 use crate::metrics::{Refusal, Seldom};
 
 /// Read buffer per connection at most, in bytes; hyper grows towards it only while a client fills it.
@@ -89,6 +90,7 @@ async fn accept_all(
     slots: &Arc<Semaphore>,
     phases: &watch::Receiver<Phase>,
 ) -> Infallible {
+    let router = router(Arc::clone(app));
     let seldom = Seldom::every(10);
     loop {
         let stream = match listener.accept().await {
@@ -105,16 +107,21 @@ async fn accept_all(
             app.metrics.refused(Refusal::Connections);
             continue;
         };
-        tokio::spawn(run(stream, Arc::clone(app), phases.clone(), slot));
+        tokio::spawn(run(stream, Arc::clone(app), router.clone(), phases.clone(), slot));
     }
 }
 
 /// Runs one connection to its end.
-async fn run(stream: TcpStream, app: Arc<App>, mut phases: watch::Receiver<Phase>, slot: OwnedSemaphorePermit) {
+async fn run(
+    stream: TcpStream,
+    app: Arc<App>,
+    router: Router,
+    mut phases: watch::Receiver<Phase>,
+    slot: OwnedSemaphorePermit,
+) {
     app.metrics.connections.inc();
     let activity = Arc::new(Activity::default());
     let socket = Socket::new(stream, Arc::clone(&activity));
-    let router = app.router();
     let service = service_fn(|request| answer(router.clone(), request, &activity));
     let builder = builder();
     {
@@ -148,7 +155,7 @@ async fn run(stream: TcpStream, app: Arc<App>, mut phases: watch::Receiver<Phase
 }
 
 fn answer(
-    mut router: axum::Router,
+    mut router: Router,
     request: Request<Incoming>,
     activity: &Arc<Activity>,
 ) -> impl Future<Output = Result<Response<Watched>, Infallible>> + use<> {

@@ -1,7 +1,6 @@
 //! Why a request was not done: one type for every endpoint, written as text on the first Taba's paths and
 //! as a JSON object under `/v2`.
 
-use axum::Json;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
@@ -84,18 +83,22 @@ impl Failure {
         }
     }
 
-    /// The answer as a JSON object, for the paths under `/v2`.
-    #[must_use]
-    pub fn json_response(&self) -> Response {
+    /// Rewrites the answer's body as a JSON object, for the paths under `/v2`. Its headers stay, such as
+    /// `Allow`.
+    pub fn rewrite(&self, response: &mut Response) {
         let body = ErrorBody { error: ErrorDetail { code: self.code, message: &self.message } };
-        self.with_headers((self.status, Json(body)).into_response())
+        let body = serde_json::to_string(&body).expect("two strings are always JSON");
+        let headers = response.headers_mut();
+        headers.remove(header::CONTENT_LENGTH);
+        headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
+        *response.body_mut() = body.into();
     }
+}
 
-    fn text_response(&self) -> Response {
-        self.with_headers((self.status, format!("{}\n", self.message)).into_response())
-    }
-
-    fn with_headers(&self, mut response: Response) -> Response {
+impl IntoResponse for Failure {
+    /// Text; the layer over `/v2` finds the failure among the extensions and writes it as JSON.
+    fn into_response(self) -> Response {
+        let mut response = (self.status, format!("{}\n", self.message)).into_response();
         let headers = response.headers_mut();
         if self.status == StatusCode::SERVICE_UNAVAILABLE {
             headers.insert(header::RETRY_AFTER, HeaderValue::from_static("1"));
@@ -103,14 +106,6 @@ impl Failure {
         if self.status == StatusCode::UNAUTHORIZED {
             headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
         }
-        response
-    }
-}
-
-impl IntoResponse for Failure {
-    /// Text; the layer over `/v2` finds the failure among the extensions and writes it as JSON.
-    fn into_response(self) -> Response {
-        let mut response = self.text_response();
         response.extensions_mut().insert(self);
         response
     }

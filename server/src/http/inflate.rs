@@ -92,7 +92,7 @@ impl Inflater {
                 *input = rest;
                 return Ok(&[]);
             };
-            return self.decide(first, next);
+            self.decide(first, next)?;
         }
         if self.complete {
             return Ok(&[]);
@@ -128,14 +128,16 @@ impl Inflater {
     }
 
     /// RFC 1950: the first two bytes of zlib name method 8 and are divisible by 31 together. The stream
-    /// begins with `first`, which the caller has taken already.
-    fn decide(&mut self, first: u8, next: u8) -> Result<&[u8], InflateError> {
-        let zlib = first & 0x0f == 8 && first >> 4 <= 7 && u16::from_be_bytes([first, next]) % 31 == 0;
+    /// begins with `first`, which was taken off the input before.
+    fn decide(&mut self, first: u8, next: u8) -> Result<(), InflateError> {
+        let zlib =
+            first & 0x0f == 8 && first >> 4 <= 7 && u16::from_be_bytes([first, next]).is_multiple_of(31);
         let mut flate = Box::new(Decompress::new(zlib));
-        let produced = flate_step(&mut flate, &mut &[first][..], &mut self.window, &mut self.complete)
+        // One byte never makes output.
+        flate_step(&mut flate, &mut &[first][..], &mut self.window, &mut self.complete)
             .map_err(|()| InflateError::Corrupt(self.encoding))?;
         self.kind = Kind::Flate(flate);
-        Ok(&self.window[..produced])
+        Ok(())
     }
 }
 

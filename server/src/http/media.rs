@@ -26,6 +26,8 @@ pub enum Group {
     Lists,
     /// `/status`, `/servers`, `/latency`: text or JSON; text without a header, otherwise JSON.
     Cluster,
+    /// Errors under `/v2`: JSON unless text is asked for.
+    Errors,
 }
 
 /// Most media ranges of a header that are looked at; browsers send fewer than ten. The rest is ignored.
@@ -56,6 +58,7 @@ impl Group {
         match self {
             Self::Aggregates => &[Media::Text, Media::Json, Media::Detailed],
             Self::Lists | Self::Cluster => &[Media::Text, Media::Json],
+            Self::Errors => &[Media::Json, Media::Text],
         }
     }
 
@@ -63,17 +66,21 @@ impl Group {
     #[must_use]
     pub fn choose(self, headers: &HeaderMap) -> Media {
         let mut accept = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-        let ranges: Vec<Range<'_>> =
-            accept.by_ref().flat_map(|value| value.split(',')).take(RANGES_MAX).filter_map(Range::parse).collect();
+        let ranges: Vec<Range<'_>> = accept
+            .by_ref()
+            .flat_map(|value| value.split(','))
+            .take(RANGES_MAX)
+            .filter_map(Range::parse)
+            .collect();
         if ranges.is_empty() {
-            return Media::Text;
+            return self.offers()[0];
         }
         let best = self.offers().iter().filter_map(|media| Some((rank(*media, &ranges)?, *media)));
         // `max_by_key` keeps the last of equals, so the first offer has to come last.
         match best.rev().max_by_key(|(rank, _)| *rank) {
             Some((_, media)) => media,
             None if self == Self::Cluster => Media::Json,
-            None => Media::Text,
+            None => self.offers()[0],
         }
     }
 }
@@ -173,8 +180,19 @@ mod tests {
         check(Group::Aggregates, "application/json;q=0, */*", Media::Text);
         check(Group::Aggregates, "text/plain;q=0, */*", Media::Json);
         check(Group::Aggregates, "application/json;q=0.2, application/json-detailed;q=0.3", Media::Detailed);
-        check(Group::Aggregates, "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", Media::Text);
+        check(
+            Group::Aggregates,
+            "text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8",
+            Media::Text,
+        );
         check(Group::Cluster, "text/plain;q=0", Media::Json);
+    }
+
+    #[test]
+    fn errors_are_json_unless_text_is_asked_for() {
+        check(Group::Errors, "", Media::Json);
+        check(Group::Errors, "*/*", Media::Json);
+        check(Group::Errors, "text/plain", Media::Text);
     }
 
     #[test]

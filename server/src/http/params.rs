@@ -32,7 +32,8 @@ impl Params {
     /// of strings.
     pub fn read(query: Option<&str>, body: &[u8], known: &[&str]) -> Result<Self, Failure> {
         let query = parse_query(query.unwrap_or_default())?;
-        let unknown: Vec<&str> = query.keys().map(String::as_str).filter(|key| !known.contains(key)).collect();
+        let unknown: Vec<&str> =
+            query.keys().map(String::as_str).filter(|key| !known.contains(key)).collect();
         if !unknown.is_empty() {
             return Err(Failure::bad_parameter(format!("Invalid parameters: {}", unknown.join(", "))));
         }
@@ -54,7 +55,9 @@ impl Params {
     /// A comma-separated list; absent or empty gives no values.
     #[must_use]
     pub fn list(&self, key: &str) -> Vec<&str> {
-        self.get(key).map(|text| text.split(',').filter(|piece| !piece.is_empty()).collect()).unwrap_or_default()
+        self.get(key)
+            .map(|text| text.split(',').filter(|piece| !piece.is_empty()).collect())
+            .unwrap_or_default()
     }
 
     /// The names that `key` selects: one pattern if `re` is there, else a comma-separated list. Absent or
@@ -108,7 +111,8 @@ fn percent_decode(text: &str) -> Result<String, Failure> {
     let mut decoded = Vec::with_capacity(bytes.len());
     let mut place = 0;
     while place < bytes.len() {
-        let escaped = (bytes[place] == b'%').then(|| bytes.get(place + 1..place + 3)).flatten().and_then(hex_byte);
+        let escaped =
+            (bytes[place] == b'%').then(|| bytes.get(place + 1..place + 3)).flatten().and_then(hex_byte);
         match (bytes[place], escaped) {
             (_, Some(byte)) => {
                 decoded.push(byte);
@@ -202,7 +206,9 @@ mod tests {
 
     #[test]
     fn patterns_match_from_the_start_only() {
-        let Selector::Pattern(pattern) = read("re&name=a|b", "").expect("valid").selector("name").expect("valid") else {
+        let Selector::Pattern(pattern) =
+            read("re&name=a|b", "").expect("valid").selector("name").expect("valid")
+        else {
             panic!("re makes a pattern");
         };
         assert!(pattern.is_match("bcd") && pattern.is_match("ab") && !pattern.is_match("cab"));

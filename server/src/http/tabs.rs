@@ -77,7 +77,9 @@ pub async fn projection(State(app): State<Arc<App>>, request: Request) -> Result
     let asked = Asked::read(&app, request).await?;
     let Asked { names, clients, media, rendering, permit, missing } = asked;
     match media {
-        Media::Text => respond(media, ByTab::new(&app.queries, names, clients, rendering, missing), permit).await,
+        Media::Text => {
+            respond(media, ByTab::new(&app.queries, names, clients, rendering, missing), permit).await
+        }
         Media::Json | Media::Detailed => {
             let source = ByClient::new(&app.queries, names, &clients, rendering, missing).await?;
             respond(media, source, permit).await
@@ -89,8 +91,7 @@ pub async fn projection(State(app): State<Arc<App>>, request: Request) -> Result
 pub async fn supertabs(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let asked = Asked::read(&app, request).await?;
     let walk = Walk::new(app.queries.clone(), asked.names, asked.clients.clone(), asked.missing);
-    let source =
-        supertabs::merge(&app.queries, walk, &asked.clients, asked.media, asked.rendering).await?;
+    let source = supertabs::merge(&app.queries, walk, &asked.clients, asked.media, asked.rendering).await?;
     respond(asked.media, source, asked.permit).await
 }
 

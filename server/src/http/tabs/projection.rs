@@ -118,7 +118,7 @@ impl ByClient {
 
     fn next_client(&mut self) -> Option<OpenClient> {
         let id = self.clients.next()?;
-        let only = Selector::Names(vec![id.clone()]);
+        let only = Selector::Names([id.clone()].into());
         let walk = Walk::new(self.queries.clone(), self.names.clone(), only, self.missing.clone());
         Some(OpenClient { id, walk, inner: Joined::json("{", ",", "}"), begun: false })
     }
@@ -132,7 +132,7 @@ impl Source for ByClient {
         };
         let tabs = client.walk.next(STEP_STATES).await?;
         let last = tabs.is_empty();
-        let only = Selector::Names(vec![client.id.clone()]);
+        let only = Selector::Names([client.id.clone()].into());
         for tab in tabs {
             let states = match self.queries.projection(&tab.name, &only).await {
                 Ok(states) => states,
