@@ -225,3 +225,10 @@ impl State {
         todo!()
     }
 }
+impl State {
+    /// Whether encoded bytes are of the version that this program writes.
+    #[must_use]
+    pub fn is_current(_bytes: &[u8]) -> bool {
+        todo!()
+    }
+}

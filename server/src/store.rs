@@ -85,6 +85,16 @@ pub struct Commit {
     pub marks: Marks,
 }
 
+/// Stored per-client states and the mark they were read at, in one consistent step: whoever holds later
+/// entries knows which of them the states already include.
+#[derive(Clone, Debug, Default)]
+pub struct ClientStates {
+    /// The states hold every entry up to here.
+    pub mark: EntryId,
+    /// Client and encoded state.
+    pub states: Vec<(String, Bytes)>,
+}
+
 /// A tab as lists show it.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct TabInfo {
@@ -174,13 +184,13 @@ pub trait Store: Send + Sync + 'static {
         tabs: &[String],
     ) -> Result<Vec<Option<Bytes>>, StoreError>;
 
-    /// The stored states of one tab: of the named clients, or of all.
+    /// The stored states of one tab: of the named clients, or of all, in client order.
     async fn read_clients(
         &self,
         vbucket: Vbucket,
         tab: &str,
         clients: Option<&[String]>,
-    ) -> Result<Vec<(String, Bytes)>, StoreError>;
+    ) -> Result<ClientStates, StoreError>;
 
     /// Stored states of (tab, client) pairs of one vbucket, in the order asked.
     async fn read_pairs(
@@ -188,6 +198,12 @@ pub trait Store: Send + Sync + 'static {
         vbucket: Vbucket,
         pairs: &[(String, String)],
     ) -> Result<Vec<Option<Bytes>>, StoreError>;
+
+    /// How many clients have a state of the tab.
+    async fn count_clients(&self, vbucket: Vbucket, tab: &str) -> Result<usize, StoreError>;
+
+    /// How many tabs the vbucket has.
+    async fn count_tabs(&self, vbucket: Vbucket) -> Result<usize, StoreError>;
 
     /// Tabs of a vbucket in name order, after `after`, at most `limit`.
     async fn list_tabs(
