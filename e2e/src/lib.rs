@@ -2,6 +2,7 @@
 //! events, and the checker that compares what a server answers with what it acknowledged.
 
 pub mod checker;
+pub mod load;
 pub mod process;
 pub mod producer;
 pub mod rng;

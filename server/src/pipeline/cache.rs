@@ -490,3 +490,6 @@ fn push_part(parts: &mut Vec<Bytes>, part: Bytes, now: Timestamp) {
         parts.push(Bytes::from(out));
     }
 }
+
+#[cfg(test)]
+mod tests;
