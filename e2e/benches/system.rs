@@ -8,7 +8,7 @@ mod figures;
 mod sender;
 
 use anyhow::Result;
-use taba_e2e::bench::Report;
+use taba_e2e::bench::{self, Report};
 
 /// A benchmark and the figures it prints.
 type Benchmark = (&'static [&'static str], fn(&mut Report) -> Result<()>);
@@ -28,10 +28,11 @@ fn main() -> Result<()> {
     {
         return sender::run(address, numbers);
     }
-    let mut report = Report::from_args();
-    if report.list(BENCHMARKS.iter().flat_map(|(names, _)| names.iter().copied())) {
+    let names: Vec<&str> = BENCHMARKS.iter().flat_map(|(names, _)| names.iter().copied()).collect();
+    if bench::listed(&names) {
         return Ok(());
     }
+    let mut report = Report::from_args();
     for (names, run) in BENCHMARKS {
         if report.wants(names) {
             run(&mut report)?;

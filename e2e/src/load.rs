@@ -2,7 +2,6 @@
 //! and counted only once it is acknowledged. Runs as a process of its own, so that benchmarks measure a
 //! sender and a server that share nothing but the machine.
 
-use std::fmt::Write as _;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
@@ -10,6 +9,7 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use anyhow::{Context, Result, bail};
 
 use crate::rng::Rng;
+use crate::traffic;
 
 /// Shape of the bodies: how many tabs, and events of each.
 #[derive(Clone, Copy, Debug)]
@@ -33,24 +33,13 @@ impl Shape {
     }
 }
 
-/// A CounterGroup body as the first Taba's Python client writes it, times spread over the second before
-/// now in steps of 10 ms, values from 0.01 to 1,000 with two decimals.
+/// A CounterGroup body of the numbered set of tabs, its times in the seconds before now.
 #[must_use]
 pub fn body(client: &str, tab_set: u64, shape: Shape, rng: &mut Rng) -> Vec<u8> {
-    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs() - 1;
-    let mut out = format!("1\n\n{client}\n\n");
-    for tab in tab_set * shape.tabs..(tab_set + 1) * shape.tabs {
-        let _ = writeln!(out, "tab{tab}");
-        for event in 0..shape.events_per_tab {
-            let hundredths = event * 100 / shape.events_per_tab;
-            let cents = 1 + rng.below(100_000);
-            let value = format!("{}.{:02}", cents / 100, cents % 100);
-            let _ = writeln!(out, "[\"CounterGroup\", {now}.{hundredths:02}, \"{value}\"]");
-        }
-        out.push('\n');
-    }
-    out.push('\n');
-    out.into_bytes()
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
+    let first = (tab_set * shape.tabs) as usize;
+    let tabs = first..first + shape.tabs as usize;
+    traffic::client_body(client, "CounterGroup", tabs, shape.events_per_tab as usize, now - 2, rng)
 }
 
 /// What one run of a sender did.

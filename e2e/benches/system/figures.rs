@@ -8,6 +8,7 @@ use taba_e2e::bench::{Limit, Report, TURNS};
 use taba_e2e::load::{Plan, Shape};
 use taba_e2e::process::Server;
 use taba_e2e::rng::Rng;
+use taba_e2e::traffic::tab_name;
 use tempfile::TempDir;
 
 use crate::sender::Sender;
@@ -105,9 +106,10 @@ pub fn query(report: &mut Report) -> Result<()> {
         let mut times = Vec::new();
         let end = Instant::now() + Duration::from_secs(SECONDS);
         while Instant::now() < end {
-            let url = bench.server.url(&format!("/tabs?name=tab{}", rng.below(LOADED_TABS)));
+            let url = bench.server.url(&format!("/tabs?name={}", tab_name(rng.below(LOADED_TABS) as usize)));
             let started = Instant::now();
-            let text = agent.get(url).call().context("query")?.into_body().read_to_string().context("read")?;
+            let text =
+                agent.get(url).call().context("query")?.into_body().read_to_string().context("read")?;
             times.push(started.elapsed().as_secs_f64());
             ensure!(text.contains("\"1d\": {\"count\": "), "a loaded tab shows its counts: {text}");
             // About 200 queries a second.
