@@ -21,7 +21,7 @@ use std::time::Duration;
 
 use taba_core::VbucketCount;
 
-pub use kind::{LogFormat, Secret};
+pub use kind::{LogFormat, Secret, duration as parse_duration};
 pub use load::{ConfigError, Loaded, Place, load};
 pub use print::{print, print_defaults};
 pub use setting::{Section, Setting};
@@ -72,6 +72,20 @@ settings! {
             /// Most bytes of accepted data that wait to be applied, over all slots. At the bound new
             /// posts get 503 with `Retry-After`. This is disk space, not memory.
             queue_bytes_max: u64 = "2GiB", size("1MiB", "16TiB");
+            /// Bytes of disk left free for states; posts get 503 when less is free, because only writing
+            /// states can empty the queue. Keep it above a few seconds of traffic.
+            disk_reserve_bytes: u64 = "256MiB", size("0", "16TiB");
+            /// Memory for the newest part of the queue, in bytes: about a second at the highest rate.
+            /// What lags further is read from disk.
+            newest_bytes_max: usize = "64MiB", size("64KiB", "1TiB");
+            /// Memory for pages of the state database, in bytes.
+            cache_bytes: usize = "256MiB", size("1MiB", "4TiB");
+            /// How long a producer of batches is remembered after its last one. A batch retried later
+            /// than this counts twice, so keep it above what clients retry for (24 h at most for ours).
+            producer_retention: Duration = "2d", span("1m", "365d");
+            /// Most producers remembered, about 500 bytes each; beyond it those unused longest are
+            /// forgotten early. Raise it with the number of programs that start within the time above.
+            producers_max: usize = "200000", count(1, 100_000_000);
         }
         /// Limits of what one server takes in at once. At a limit the answer is 503 with `Retry-After`,
         /// or an event is dropped and counted.

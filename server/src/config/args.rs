@@ -83,7 +83,7 @@ fn arg_of(section: &Section, setting: &Setting) -> Arg {
     let about = format!("[default: {default}] [env: {}]", setting.variable());
     let arg = Arg::new(setting.key())
         .long(setting.flag())
-        .value_name(setting.field.rsplit('_').next().unwrap_or(setting.field).to_uppercase())
+        .value_name((setting.placeholder)())
         .help(format!("{} {about}", first_sentence(&prose)))
         .long_help(format!("{prose}\n\n{about}"))
         // The common settings fit a screen; `--help` shows all of them.

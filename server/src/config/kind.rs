@@ -11,13 +11,19 @@ use tracing_subscriber::EnvFilter;
 
 /// Reads values of one kind.
 pub(super) struct Kind<T> {
+    /// What stands for a value in help texts.
+    pub(super) placeholder: &'static str,
     allowed: String,
     read: Box<dyn Fn(&str) -> Option<T>>,
 }
 
 impl<T> Kind<T> {
-    fn new(allowed: impl Into<String>, read: impl Fn(&str) -> Option<T> + 'static) -> Self {
-        Self { allowed: allowed.into(), read: Box::new(read) }
+    fn new(
+        placeholder: &'static str,
+        allowed: impl Into<String>,
+        read: impl Fn(&str) -> Option<T> + 'static,
+    ) -> Self {
+        Self { placeholder, allowed: allowed.into(), read: Box::new(read) }
     }
 
     /// The value, or what is allowed.
@@ -55,7 +61,7 @@ pub enum LogFormat {
 
 /// A whole number; `_` may group digits.
 pub(super) fn count<T: TryFrom<u64>>(min: u64, max: u64) -> Kind<T> {
-    Kind::new(format!("a whole number from {min} to {max}"), move |text| {
+    Kind::new("NUMBER", format!("a whole number from {min} to {max}"), move |text| {
         let number = digits(text)?;
         (min..=max).contains(&number).then(|| T::try_from(number).ok()).flatten()
     })
@@ -64,7 +70,7 @@ pub(super) fn count<T: TryFrom<u64>>(min: u64, max: u64) -> Kind<T> {
 /// A number of bytes; the bounds are written as values are.
 pub(super) fn size<T: TryFrom<u64>>(min: &'static str, max: &'static str) -> Kind<T> {
     let allowed = format!("a size such as 64MiB, 500kB or a number of bytes, from {min} to {max}");
-    Kind::new(allowed, move |text| {
+    Kind::new("SIZE", allowed, move |text| {
         let bytes = bytes(text)?;
         (bytes >= self::bytes(min)? && bytes <= self::bytes(max)?).then(|| T::try_from(bytes).ok()).flatten()
     })
@@ -72,15 +78,19 @@ pub(super) fn size<T: TryFrom<u64>>(min: &'static str, max: &'static str) -> Kin
 
 /// A length of time; the bounds are written as values are.
 pub(super) fn span(min: &'static str, max: &'static str) -> Kind<Duration> {
-    Kind::new(format!("a duration such as 500ms, 30s, 5m, 1h or 1d, from {min} to {max}"), move |text| {
-        let span = duration(text)?;
-        (span >= duration(min)? && span <= duration(max)?).then_some(span)
-    })
+    Kind::new(
+        "DURATION",
+        format!("a duration such as 500ms, 30s, 5m, 1h or 1d, from {min} to {max}"),
+        move |text| {
+            let span = duration(text)?;
+            (span >= duration(min)? && span <= duration(max)?).then_some(span)
+        },
+    )
 }
 
 /// `host:port`.
 pub(super) fn address() -> Kind<String> {
-    Kind::new("an address and a port such as 127.0.0.1:8300 or [::1]:8300", |text| {
+    Kind::new("ADDRESS:PORT", "an address and a port such as 127.0.0.1:8300 or [::1]:8300", |text| {
         let (host, port) = text.rsplit_once(':')?;
         let bracketed = host.starts_with('[') && host.ends_with(']');
         let host_is_whole = !host.is_empty() && (bracketed || !host.contains(':'));
@@ -90,17 +100,17 @@ pub(super) fn address() -> Kind<String> {
 
 /// A path that must be given.
 pub(super) fn path() -> Kind<PathBuf> {
-    Kind::new("a path", |text| (!text.is_empty()).then(|| text.into()))
+    Kind::new("PATH", "a path", |text| (!text.is_empty()).then(|| text.into()))
 }
 
 /// A path, or nothing.
 pub(super) fn optional_path() -> Kind<Option<PathBuf>> {
-    Kind::new("a path", |text| Some((!text.is_empty()).then(|| text.into())))
+    Kind::new("FILE", "a path", |text| Some((!text.is_empty()).then(|| text.into())))
 }
 
 /// A token, or nothing. It travels in an HTTP header, so it is printable ASCII without blanks.
 pub(super) fn secret() -> Kind<Option<Secret>> {
-    Kind::new("printable ASCII characters without blanks", |text| {
+    Kind::new("TOKEN", "printable ASCII characters without blanks", |text| {
         let printable = text.bytes().all(|byte| byte.is_ascii_graphic());
         printable.then(|| (!text.is_empty()).then(|| Secret(text.to_owned())))
     })
@@ -109,6 +119,7 @@ pub(super) fn secret() -> Kind<Option<Secret>> {
 /// Directives of a log filter.
 pub(super) fn log_filter() -> Kind<String> {
     Kind::new(
+        "FILTER",
         "a level (off, error, warn, info, debug, trace) or a list such as info,taba_server=debug",
         |text| (!text.is_empty() && EnvFilter::try_new(text).is_ok()).then(|| text.to_owned()),
     )
@@ -116,7 +127,7 @@ pub(super) fn log_filter() -> Kind<String> {
 
 /// `text` or `json`.
 pub(super) fn log_format() -> Kind<LogFormat> {
-    Kind::new("text or json", |text| match text {
+    Kind::new("FORMAT", "text or json", |text| match text {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
         _ => None,
@@ -125,7 +136,7 @@ pub(super) fn log_format() -> Kind<LogFormat> {
 
 /// A number of vbuckets.
 pub(super) fn vbuckets() -> Kind<VbucketCount> {
-    Kind::new(format!("a whole number from 1 to {VBUCKETS_MAX}"), |text| {
+    Kind::new("NUMBER", format!("a whole number from 1 to {VBUCKETS_MAX}"), |text| {
         VbucketCount::new(u16::try_from(digits(text)?).ok()?)
     })
 }
@@ -160,8 +171,9 @@ fn bytes(text: &str) -> Option<u64> {
     with_unit(text, &UNITS)
 }
 
-/// A length of time with its unit; also used by flags of the command-line client.
-pub(crate) fn duration(text: &str) -> Option<Duration> {
+/// A length of time with its unit, such as `500ms` or `5m`; `None` if it is not one.
+#[must_use]
+pub fn duration(text: &str) -> Option<Duration> {
     const UNITS: [(&str, u64); 5] =
         [("ms", 1), ("s", 1_000), ("m", 60_000), ("h", 3_600_000), ("d", 86_400_000)];
     with_unit(text, &UNITS).map(Duration::from_millis)

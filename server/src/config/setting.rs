@@ -51,6 +51,8 @@ pub struct Setting {
     pub default: &'static str,
     /// Parses a value into a configuration; the error is what is allowed.
     pub(super) set: fn(&mut Config, &str) -> Result<(), String>,
+    /// What stands for its value in help texts.
+    pub(super) placeholder: fn() -> &'static str,
     /// The type its values are parsed into.
     pub(super) value_type: fn() -> TypeId,
 }
@@ -162,6 +164,10 @@ macro_rules! settings {
                         set: |config, text| {
                             config.$section.$field = $kind.parse(text)?;
                             Ok(())
+                        },
+                        placeholder: || {
+                            let kind: $crate::config::kind::Kind<$type> = $kind;
+                            kind.placeholder
                         },
                         value_type: std::any::TypeId::of::<$type>,
                     },
