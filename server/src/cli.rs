@@ -23,6 +23,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use error::CliError;
 
+use crate::agent::{self, AgentArgs};
 use crate::config::args::ConfigArgs;
 use crate::config::{ConfigError, Loaded, load, parse_duration};
 use crate::{logging, standalone};
@@ -57,6 +58,11 @@ enum Command {
     /// or SIGTERM; what was accepted is applied first. A second signal stops at once, and loses nothing
     /// that was acknowledged either.
     Standalone(ConfigArgs),
+    /// Forward events of the programs on this machine to Taba servers.
+    ///
+    /// Programs post to it on localhost. It folds, gives every batch an id, compresses, and tries again
+    /// until a server acknowledges, so each event counts once.
+    Agent(AgentArgs),
     /// Record one event and wait until it is stored.
     Record(record::RecordArgs),
     /// Show what was counted in tabs.
@@ -91,6 +97,10 @@ impl Cli {
                 let loaded = effective(&args)?;
                 logging::init(&loaded.config.log);
                 standalone::run(&loaded.config).map_err(CliError::Standalone)
+            }
+            Command::Agent(args) => {
+                logging::init(&Config::default().log);
+                agent::run(&args).map_err(CliError::Agent)
             }
             Command::Record(args) => record::run(&args),
             Command::Query(args) => query::run(&args),
