@@ -94,8 +94,9 @@ pub struct Agent {
 /// [`AgentError`] if it cannot start.
 pub fn run(args: &AgentArgs) -> Result<(), AgentError> {
     let config = AgentConfig::from_args(args).map_err(AgentError::Config)?;
-    let runtime = Builder::new_multi_thread().worker_threads(WORKER_THREADS).thread_name("taba").enable_all();
-    let runtime = runtime.build().map_err(system("start worker threads"))?;
+    let mut threads = Builder::new_multi_thread();
+    let runtime = threads.worker_threads(WORKER_THREADS).thread_name("taba").enable_all().build();
+    let runtime = runtime.map_err(system("start worker threads"))?;
     runtime.block_on(run_until_signal(config, args.listen_file.as_deref()))
 }
 

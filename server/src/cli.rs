@@ -25,7 +25,7 @@ pub use error::CliError;
 
 use crate::agent::{self, AgentArgs};
 use crate::config::args::ConfigArgs;
-use crate::config::{ConfigError, Loaded, load, parse_duration};
+use crate::config::{Config, ConfigError, Loaded, load, parse_duration};
 use crate::{logging, standalone};
 
 const FIRST_MINUTE: &str = "\
