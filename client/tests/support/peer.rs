@@ -37,12 +37,14 @@ pub struct Peer {
     shared: Arc<Shared>,
 }
 
+type Answer = Box<dyn Fn(usize, &Request) -> Reply + Send + Sync>;
+
 struct Shared {
     requests: Mutex<Vec<Request>>,
     arrived: Condvar,
     connections: AtomicUsize,
     stopped: AtomicBool,
-    reply: Box<dyn Fn(usize, &Request) -> Reply + Send + Sync>,
+    reply: Answer,
 }
 
 impl Request {
@@ -72,7 +74,7 @@ impl Peer {
                 }
                 let serving = Arc::clone(&accepting);
                 serving.connections.fetch_add(1, Ordering::Relaxed);
-                std::thread::spawn(move || serving.serve(stream.expect("a connection")));
+                std::thread::spawn(move || serving.serve(&stream.expect("a connection")));
             }
         });
         Self { address, shared }
@@ -111,7 +113,7 @@ impl Drop for Peer {
 }
 
 impl Shared {
-    fn serve(&self, stream: TcpStream) {
+    fn serve(&self, stream: &TcpStream) {
         let mut reader = BufReader::new(stream.try_clone().expect("a second handle"));
         while let Some(request) = read_request(&mut reader) {
             let number = {
@@ -120,7 +122,7 @@ impl Shared {
                 self.arrived.notify_all();
                 requests.len() - 1
             };
-            if !self.answer(&stream, (self.reply)(number, &request)) {
+            if !self.answer(stream, (self.reply)(number, &request)) {
                 return;
             }
         }

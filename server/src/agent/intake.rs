@@ -59,9 +59,15 @@ pub struct Held {
 #[derive(Default)]
 pub(super) struct Backlog {
     /// Sealed, and to be written to the spool.
-    unwritten: Option<(Option<Journal>, Vec<Sealed>)>,
+    unwritten: Option<Period>,
     /// Written, and to be offered; the oldest last.
     unsent: Vec<SealedBatch>,
+}
+
+/// A flush period that is over: its batches, and the journal that holds them until they are files.
+struct Period {
+    journal: Option<Journal>,
+    sealed: Vec<Sealed>,
 }
 
 /// Why a post was not taken in. Nothing of it is kept.
@@ -240,10 +246,10 @@ impl Intake {
         if backlog.is_empty() && self.delivery.has_room(0) {
             backlog.unwritten = self.take_period(now);
         }
-        if let Some((journal, sealed)) = backlog.unwritten.take() {
-            match self.write(journal, sealed, now) {
+        if let Some(period) = backlog.unwritten.take() {
+            match self.write(period, now) {
                 Ok(batches) => backlog.unsent = batches.into_iter().rev().collect(),
-                Err(unwritten) => backlog.unwritten = Some(*unwritten),
+                Err(period) => backlog.unwritten = Some(period),
             }
         }
         while let Some(batch) = backlog.unsent.pop() {
@@ -257,7 +263,7 @@ impl Intake {
         }
     }
 
-    fn take_period(&self, now: Timestamp) -> Option<(Option<Journal>, Vec<Sealed>)> {
+    fn take_period(&self, now: Timestamp) -> Option<Period> {
         let mut open = self.open.lock();
         if open.gather.events() == 0 {
             return None;
@@ -266,15 +272,12 @@ impl Intake {
         let journal = open.journal.take();
         open.sealing = Held { events: gather.events(), bytes: gather.bytes() as u64 };
         drop(open);
-        Some((journal, gather.seal(now, || self.next_id())))
+        Some(Period { journal, sealed: gather.seal(now, || self.next_id()) })
     }
 
-    fn write(
-        &self,
-        journal: Option<Journal>,
-        sealed: Vec<Sealed>,
-        now: Timestamp,
-    ) -> Result<Vec<SealedBatch>, Box<(Option<Journal>, Vec<Sealed>)>> {
+    /// Makes the batches safe; gives the period back if the disk does not take them.
+    fn write(&self, period: Period, now: Timestamp) -> Result<Vec<SealedBatch>, Period> {
+        let Period { journal, sealed } = period;
         let route = Route::of(self.protocol);
         let Some(spool) = &self.spool else {
             return Ok(sealed.into_iter().map(|batch| in_memory(route, batch, Duration::ZERO)).collect());
@@ -283,7 +286,7 @@ impl Intake {
             Ok(batches) => Ok(batches),
             Err((journal, error)) => {
                 warn!(%error, "batches cannot be written to the spool; will try again");
-                Err(Box::new((journal, sealed)))
+                Err(Period { journal, sealed })
             }
         }
     }
