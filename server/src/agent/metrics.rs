@@ -116,15 +116,14 @@ impl AgentCollector {
         gauge(encoder, "taba_agent_batch_bytes_held", "Their bytes", held.bytes as f64)?;
         let stats = self.intake.delivery.stats();
         counter(encoder, "taba_agent_attempts", "Requests to servers, retries included", stats.attempts)?;
-        let mut tally = |fate: &str, tally: Tally| {
-            let (batches, events) =
-                (format!("taba_agent_batches_{fate}"), format!("taba_agent_events_{fate}"));
-            counter(encoder, &batches, &format!("Batches {fate} by servers or age"), tally.batches)?;
-            counter(encoder, &events, &format!("Events in batches {fate}"), tally.events)
+        let mut tally = |fate: &str, help: &str, tally: Tally| {
+            let (batches, events) = (format!("taba_agent_batches_{fate}"), format!("taba_agent_events_{fate}"));
+            counter(encoder, &batches, &format!("Batches {help}"), tally.batches)?;
+            counter(encoder, &events, &format!("Events in batches {help}"), tally.events)
         };
-        tally("acknowledged", stats.acknowledged)?;
-        tally("refused", stats.refused)?;
-        tally("expired", stats.expired)
+        tally("acknowledged", "a server acknowledged", stats.acknowledged)?;
+        tally("refused", "no server will ever take; they are lost", stats.refused)?;
+        tally("expired", "that grew too old to be retried; they are lost", stats.expired)
     }
 
     fn encode_endpoints(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
