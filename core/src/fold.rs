@@ -1,4 +1,12 @@
 //! Folds a v1 body into parts while it streams in.
+//!
+//! Each block of a (client, tab) becomes one part per tab type that occurs in it: a block is folded
+//! into a scratch state, encoded, and forgotten. So memory is the parts, plus a few fixed buffers,
+//! whatever the size of the body. What the parts hold depends on the body, the limits, `now` and the
+//! vbucket count only, never on how the body was cut into pieces: a retried batch must fold alike.
+
+mod bundle;
+mod collect;
 
 use std::time::Duration;
 
@@ -6,7 +14,8 @@ use crate::bad::{BadCounts, BadReason};
 use crate::part::Parts;
 use crate::time::Timestamp;
 use crate::vbucket::VbucketCount;
-use crate::wire::v1::FramingError;
+use crate::wire::v1::{FramingError, Walker};
+use collect::Collector;
 
 /// Limits of one body.
 #[derive(Clone, Copy, Debug)]
@@ -58,7 +67,7 @@ pub struct Folded {
 pub enum FoldError {
     /// The framing is broken.
     #[error(transparent)]
-    Framing(FramingError),
+    Framing(#[from] FramingError),
     /// It folds into more bytes than [`FoldLimits::parts_bytes_max`].
     #[error("body folds into more than {max} bytes")]
     TooLarge {
@@ -68,28 +77,35 @@ pub enum FoldError {
 }
 
 /// Decodes and folds one v1 body, fed in pieces cut anywhere.
-pub struct Folder {}
+pub struct Folder {
+    walker: Walker,
+    collector: Collector,
+}
 
 impl Folder {
     /// A folder for one body received at `now`.
     #[must_use]
-    pub fn new(_vbuckets: VbucketCount, _limits: FoldLimits, _now: Timestamp) -> Self {
-        todo!()
+    pub fn new(vbuckets: VbucketCount, limits: FoldLimits, now: Timestamp) -> Self {
+        Self { walker: Walker::new(limits.line_bytes_max), collector: Collector::new(vbuckets, &limits, now) }
     }
 
     /// Takes the next bytes of the body.
     ///
     /// # Errors
     /// [`FoldError`]: the body is to be refused as a whole.
-    pub fn feed(&mut self, _bytes: &[u8]) -> Result<(), FoldError> {
-        todo!()
+    pub fn feed(&mut self, bytes: &[u8]) -> Result<(), FoldError> {
+        self.walker.feed(bytes, &mut self.collector)
     }
 
     /// Ends the body.
     ///
     /// # Errors
     /// [`FoldError`]: the body is to be refused as a whole.
-    pub fn finish(self) -> Result<Folded, FoldError> {
-        todo!()
+    pub fn finish(mut self) -> Result<Folded, FoldError> {
+        self.walker.finish(&mut self.collector)?;
+        Ok(self.collector.into_folded())
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -11,13 +11,15 @@
 
 pub mod bad;
 pub mod batch;
+mod columns;
 pub mod fold;
+pub mod json;
 pub mod name;
 pub mod part;
 pub mod sketch;
 pub mod state;
 pub mod time;
-pub mod types;
+mod types;
 pub mod vbucket;
 pub mod wire;
 

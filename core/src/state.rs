@@ -6,8 +6,18 @@
 //!
 //! Bytes: `version:u8 type:u8 body checksum:u32le` with the CRC-32C of all bytes before it.
 
+use std::cell::RefCell;
+
 use crate::bad::BadReason;
+use crate::sketch::Sketch;
 use crate::time::Timestamp;
+use crate::types::AnyState;
+pub use crate::types::TabType;
+use crate::wire::bytes::{Malformed, Reader};
+
+const VERSION: u8 = 1;
+const HEADER_BYTES: usize = 2;
+const CHECKSUM_BYTES: usize = 4;
 
 /// One event as a tab type sees it.
 #[derive(Clone, Copy, Debug)]
@@ -66,24 +76,10 @@ pub enum DecodeStateError {
     },
 }
 
-/// A tab type by its name on the wire. The number is part of the stored bytes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
-#[repr(u8)]
-#[allow(missing_docs, reason = "the names are the documentation; see the type's own module")]
-pub enum TabType {
-    CounterGroup = 1,
-    PercentileGroup = 2,
-    Gauge = 3,
-    ExpiryGauge = 4,
-    Buffer = 5,
-    TotalsCounter = 6,
-    PercentileCounter = 7,
-}
-
 /// A state of any type.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug)]
 pub struct State {
-    tab_type: TabType,
+    any: AnyState,
 }
 
 /// Numbers of one time window of a state, for the v2 query.
@@ -98,26 +94,13 @@ pub struct WindowSummary {
     /// Their sum.
     pub sum: f64,
     /// Their distribution, where the type keeps one for this window.
-    pub sketch: Option<crate::sketch::Sketch>,
+    pub sketch: Option<Sketch>,
 }
 
-impl TabType {
-    /// The type with this name, or `None`.
-    #[must_use]
-    pub fn parse(_name: &[u8]) -> Option<Self> {
-        todo!()
-    }
-
-    /// The name of the type on the wire.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        todo!()
-    }
-
-    /// Whether values are plain numbers, so that [`State::fold_numbers`] may be used.
-    #[must_use]
-    pub const fn takes_numbers(self) -> bool {
-        todo!()
+impl WindowSummary {
+    /// The summary of a window that is a sketch.
+    pub(crate) fn of_sketch(label: &'static str, seconds: Option<u64>, sketch: Sketch) -> Self {
+        Self { label, seconds, count: sketch.count(), sum: sketch.sum(), sketch: Some(sketch) }
     }
 }
 
@@ -125,18 +108,18 @@ impl State {
     /// The empty state of a type: the identity of `merge`.
     #[must_use]
     pub fn new(tab_type: TabType) -> Self {
-        Self { tab_type }
+        Self { any: AnyState::new(tab_type) }
     }
 
     /// The type of the state.
     #[must_use]
     pub fn tab_type(&self) -> TabType {
-        self.tab_type
+        self.any.tab_type()
     }
 
     /// Empties the state, keeping its allocations.
     pub fn clear(&mut self) {
-        todo!()
+        self.any.get_mut().clear();
     }
 
     /// Folds one event in. The caller has refused events from the future beyond the tolerance.
@@ -144,84 +127,181 @@ impl State {
     /// # Errors
     /// [`BadReason::BadPayload`] or [`BadReason::Nan`] if the payload does not fit the type; the state
     /// is unchanged then.
-    pub fn fold(&mut self, _client: &str, _event: &Event<'_>, _now: Timestamp) -> Result<(), BadReason> {
-        todo!()
+    pub fn fold(&mut self, client: &str, event: &Event<'_>, now: Timestamp) -> Result<(), BadReason> {
+        self.any.get_mut().fold(client, event, now)
     }
 
     /// Folds many plain numbers in: `values[i]` (finite) happened in the whole second `secs[i]`. The
     /// fast path of types that [take numbers](TabType::takes_numbers); equal to folding them one by one.
-    pub fn fold_numbers(&mut self, _secs: &[i64], _values: &[f64], _now: Timestamp) {
-        todo!()
+    pub fn fold_numbers(&mut self, secs: &[i64], values: &[f64], now: Timestamp) {
+        debug_assert!(self.tab_type().takes_numbers());
+        self.any.get_mut().fold_numbers(secs, values, now);
     }
 
     /// Joins another state of the same type in.
     ///
     /// # Errors
     /// [`DecodeStateError::TypeMismatch`]; the state is unchanged then.
-    pub fn merge(&mut self, _other: &Self, _now: Timestamp) -> Result<(), DecodeStateError> {
-        todo!()
+    pub fn merge(&mut self, other: &Self, now: Timestamp) -> Result<(), DecodeStateError> {
+        if self.any.merge(&other.any, now) {
+            return Ok(());
+        }
+        Err(DecodeStateError::TypeMismatch { found: other.tab_type(), expected: self.tab_type() })
     }
 
     /// Joins an encoded state of the same type in, without building it first where the type can.
     ///
     /// # Errors
     /// [`DecodeStateError`]; the state is unchanged then.
-    pub fn merge_encoded(&mut self, _bytes: &[u8], _now: Timestamp) -> Result<(), DecodeStateError> {
-        todo!()
+    pub fn merge_encoded(&mut self, bytes: &[u8], now: Timestamp) -> Result<(), DecodeStateError> {
+        let (found, body) = open(bytes)?;
+        let expected = self.tab_type();
+        if found != expected {
+            return Err(DecodeStateError::TypeMismatch { found, expected });
+        }
+        with_scratch(expected, |scratch| {
+            decode_body(scratch, body)?;
+            self.any.merge(scratch, now);
+            Ok(())
+        })
     }
 
     /// The type of an encoded state, from its header alone.
     ///
     /// # Errors
     /// [`DecodeStateError`] if the header is not one.
-    pub fn peek_type(_bytes: &[u8]) -> Result<TabType, DecodeStateError> {
-        todo!()
+    pub fn peek_type(bytes: &[u8]) -> Result<TabType, DecodeStateError> {
+        let (Some(version), Some(number)) = (bytes.first(), bytes.get(1)) else {
+            return Err(DecodeStateError::Malformed { offset: bytes.len() });
+        };
+        if *version != VERSION {
+            return Err(DecodeStateError::Version(*version));
+        }
+        TabType::from_number(*number).ok_or(DecodeStateError::Type(*number))
     }
 
-    /// Appends the encoded state.
-    pub fn encode(&self, _out: &mut Vec<u8>) {
-        todo!()
+    /// Whether encoded bytes are of the version that this program writes.
+    #[must_use]
+    pub fn is_current(bytes: &[u8]) -> bool {
+        bytes.first() == Some(&VERSION)
+    }
+
+    /// Puts in order what a fresh state holds as it came, so that states that mean the same have the
+    /// same bytes but for the rounding of sums.
+    pub fn settle(&mut self) {
+        self.any.get_mut().settle();
+    }
+
+    /// Appends the encoded state. Values that a fresh state has not sorted yet are written as they came.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[VERSION, self.tab_type() as u8]);
+        self.any.get().encode(out);
+        let checksum = crc32c::crc32c(&out[start..]);
+        out.extend_from_slice(&checksum.to_le_bytes());
     }
 
     /// Reads an encoded state. Never panics; allocates no more than the input justifies.
     ///
     /// # Errors
     /// [`DecodeStateError`].
-    pub fn decode(_bytes: &[u8]) -> Result<Self, DecodeStateError> {
-        todo!()
+    pub fn decode(bytes: &[u8]) -> Result<Self, DecodeStateError> {
+        let (tab_type, body) = open(bytes)?;
+        let mut any = AnyState::new(tab_type);
+        decode_body(&mut any, body)?;
+        Ok(Self { any })
     }
 
     /// Appends the aggregate as the first Taba wrote it, seen at `now`.
-    pub fn render(&self, _now: Timestamp, _format: Format, _out: &mut String) {
-        todo!()
+    pub fn render(&self, now: Timestamp, format: Format, out: &mut String) {
+        self.any.get().render(now, format, out);
     }
 
     /// The windows of a numeric type seen at `now`, for the v2 query; empty for the others.
     #[must_use]
-    pub fn windows(&self, _now: Timestamp) -> Vec<WindowSummary> {
-        todo!()
+    pub fn windows(&self, now: Timestamp) -> Vec<WindowSummary> {
+        self.any.get().windows(now)
     }
 
     /// Drops what no window can show any more at `now`.
-    pub fn expire(&mut self, _now: Timestamp) {
-        todo!()
+    pub fn expire(&mut self, now: Timestamp) {
+        self.any.get_mut().expire(now);
     }
 
     /// Drops what lies after `limit` and says how many events (or entries) that were. For states from
     /// outside, whose writer may not have checked.
-    pub fn drop_after(&mut self, _limit: Timestamp) -> u64 {
-        todo!()
+    pub fn drop_after(&mut self, limit: Timestamp) -> u64 {
+        self.any.get_mut().drop_after(limit)
     }
 
     /// Whether nothing in the state can ever be shown at or after `now`.
     #[must_use]
-    pub fn prunable(&self, _now: Timestamp) -> bool {
-        todo!()
+    pub fn prunable(&self, now: Timestamp) -> bool {
+        self.any.get().prunable(now)
     }
 
     /// Roughly how much memory the state holds, in bytes; for cache bounds.
     #[must_use]
     pub fn heap_bytes(&self) -> usize {
-        todo!()
+        self.any.get().heap_bytes()
     }
 }
+
+/// Equal if the bytes are, with all values in order.
+impl PartialEq for State {
+    fn eq(&self, other: &Self) -> bool {
+        let settled_bytes = |state: &Self| {
+            let mut settled = state.clone();
+            settled.settle();
+            let mut bytes = Vec::new();
+            settled.encode(&mut bytes);
+            bytes
+        };
+        settled_bytes(self) == settled_bytes(other)
+    }
+}
+
+/// Checks header and checksum; gives a reader that stands at the body and ends where it does.
+fn open(bytes: &[u8]) -> Result<(TabType, Reader<'_>), DecodeStateError> {
+    let tab_type = State::peek_type(bytes)?;
+    let end = bytes.len().checked_sub(CHECKSUM_BYTES).filter(|end| *end >= HEADER_BYTES);
+    let (covered, checksum) = bytes.split_at(end.ok_or(DecodeStateError::Malformed { offset: bytes.len() })?);
+    if crc32c::crc32c(covered).to_le_bytes() != checksum {
+        return Err(DecodeStateError::Checksum);
+    }
+    let mut reader = Reader::new(covered);
+    reader.take(HEADER_BYTES).map_err(malformed)?;
+    Ok((tab_type, reader))
+}
+
+fn decode_body(any: &mut AnyState, mut body: Reader<'_>) -> Result<(), DecodeStateError> {
+    any.get_mut().decode(&mut body).map_err(malformed)?;
+    if body.is_empty() { Ok(()) } else { Err(DecodeStateError::Malformed { offset: body.offset() }) }
+}
+
+fn malformed(error: Malformed) -> DecodeStateError {
+    DecodeStateError::Malformed { offset: error.offset }
+}
+
+/// Lends an empty state that keeps its allocations from one call to the next: merging an encoded part
+/// would otherwise spend most of its time on them. One per thread and type, dropped when it grew beyond
+/// [`SCRATCH_BYTES_MAX`].
+fn with_scratch<T>(tab_type: TabType, use_it: impl FnOnce(&mut AnyState) -> T) -> T {
+    thread_local! {
+        static SCRATCH: RefCell<Vec<AnyState>> = const { RefCell::new(Vec::new()) };
+    }
+    let kept = SCRATCH.with_borrow_mut(|kept| {
+        let place = kept.iter().position(|any| any.tab_type() == tab_type)?;
+        Some(kept.swap_remove(place))
+    });
+    let mut scratch = kept.unwrap_or_else(|| AnyState::new(tab_type));
+    let result = use_it(&mut scratch);
+    scratch.get_mut().clear();
+    if scratch.get().heap_bytes() <= SCRATCH_BYTES_MAX {
+        SCRATCH.with_borrow_mut(|kept| kept.push(scratch));
+    }
+    result
+}
+
+/// A full CounterGroup is about 100 kB; a type's scratch may keep ten times that.
+const SCRATCH_BYTES_MAX: usize = 1 << 20;

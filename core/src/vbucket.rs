@@ -39,3 +39,33 @@ impl VbucketCount {
         (0..self.0).map(Vbucket)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The vectors of `docs/wire.md`.
+    #[test]
+    fn tabs_keep_their_vbucket_for_ever() {
+        let of = |count: u16, tab: &str| VbucketCount::new(count).expect("a valid count").of(tab).0;
+        for (tab, slots) in VECTORS {
+            assert_eq!([of(64, tab), of(256, tab), of(1000, tab)], slots, "{tab}");
+        }
+    }
+
+    /// Slots of 64, 256 and 1,000 vbuckets; agrees with another implementation of XXH3.
+    const VECTORS: [(&str, [u16; 3]); 5] = [
+        ("n1", [20, 148, 772]),
+        ("requests", [39, 39, 775]),
+        ("host/cpu_pct", [1, 129, 233]),
+        ("a", [31, 31, 719]),
+        ("taba_events_recieved", [54, 246, 574]),
+    ];
+
+    #[test]
+    fn counts_outside_the_range_are_refused() {
+        assert_eq!(VbucketCount::new(0), None);
+        assert_eq!(VbucketCount::new(VBUCKETS_MAX + 1), None);
+        assert!(VbucketCount::new(VBUCKETS_MAX).is_some());
+    }
+}

@@ -1,1 +1,10 @@
-//! What end-to-end tests share: processes, producers that number their events, the checker.
+//! What end-to-end tests and benchmarks share: a real `taba` process, producers that number their
+//! events, and the checker that compares what a server answers with what it acknowledged.
+
+pub mod bench;
+pub mod checker;
+pub mod load;
+pub mod process;
+pub mod producer;
+pub mod rng;
+pub mod traffic;

@@ -1,32 +1,61 @@
 //! The pipeline: accept → queue → apply → query, over any store.
+//!
+//! Accepting hands a batch to the store and answers once it is durable. Behind it every vbucket has one
+//! owner ([`owner`]) that merges its queue into states held in a [`cache`] and commits them. Queries
+//! ([`crate::query`]) read the store and overlay what an owner in this process holds in memory.
+
+pub mod cache;
+mod commit;
+pub mod metrics;
+mod owner;
+mod slot;
+mod sweep;
 
 use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use taba_core::{BadCounts, BatchId, Parts, Timestamp, VbucketCount};
+use parking_lot::Mutex;
+use taba_core::{BatchId, Part, Parts, Timestamp, Vbucket, VbucketCount};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinSet;
 
+pub(crate) use self::slot::Slot;
+pub(crate) use self::sweep::overlaid;
+
+use self::metrics::PipelineMetrics;
+use self::owner::{Owner, Shared};
 use crate::config::PipelineConfig;
-use crate::store::{Accepted, Store, StoreError};
+use crate::store::{Accepted, QueueDepth, Store, StoreError};
+
+/// Maintenance requests waiting at one owner; a further one is dropped, because it asks for the same.
+const REQUESTS_MAX: usize = 4;
+/// Per-client commits under way at once in one process. Each holds one vbucket's encoded states.
+const COMMITS_MAX: usize = 2;
+/// How long [`Pipeline::delete_tab`] waits for the owner.
+const DELETE_WAIT: Duration = Duration::from_secs(5);
 
 /// Accepts batches, and owns vbuckets: applies their queues to states.
 pub struct Pipeline {
     store: Arc<dyn Store>,
+    slots: Vec<Arc<Slot>>,
+    requests: Vec<mpsc::Sender<Maintenance>>,
+    stop: watch::Sender<bool>,
+    owners: Mutex<Option<JoinSet<()>>>,
 }
 
-/// What the pipeline is doing, for `/status` and `/metrics`.
-#[derive(Clone, Debug, Default)]
+/// What the pipeline is doing, for `/status` and readiness.
+#[derive(Clone, Copy, Debug, Default)]
 pub struct PipelineStatus {
-    /// Vbuckets this process owns.
+    /// Vbuckets this process owns and has caught up with.
     pub vbuckets_owned: usize,
-    /// Queue entries not applied yet.
-    pub entries_waiting: u64,
-    /// Age of the oldest entry not applied yet; zero if none waits.
-    pub oldest_age: Duration,
-    /// Bytes of queue entries still held for the per-client states.
+    /// Queue entries held for the per-client states or not applied yet.
+    pub entries_queued: u64,
+    /// Their bytes.
     pub queue_bytes: u64,
-    /// Events dropped while applying, by reason.
-    pub bad: BadCounts,
-    /// Median seconds from accepted to applied, lately.
+    /// Age of the oldest vbucket that is behind; zero if none is.
+    pub oldest_age: Duration,
+    /// Seconds from accepted to applied of the last entries, averaged over vbuckets.
     pub applied_latency: Duration,
 }
 
@@ -47,16 +76,48 @@ pub enum Maintenance {
 }
 
 impl Pipeline {
-    /// Starts the owners of a store's vbuckets.
+    /// Starts an owner for each of a store's vbuckets. `owner` names this process to the store.
     #[must_use]
-    pub fn start(store: Arc<dyn Store>, _owner: String, _config: PipelineConfig) -> Arc<Self> {
-        Arc::new(Self { store })
+    pub fn start(
+        store: Arc<dyn Store>,
+        owner: &str,
+        config: PipelineConfig,
+        metrics: PipelineMetrics,
+    ) -> Arc<Self> {
+        let stop = watch::Sender::new(false);
+        let shared = Shared {
+            store: Arc::clone(&store),
+            owner: owner.into(),
+            config: Arc::new(config),
+            metrics,
+            pending_bytes: Arc::new(AtomicU64::new(0)),
+            commit_slots: Arc::new(Semaphore::new(COMMITS_MAX)),
+            stop: stop.subscribe(),
+        };
+        let mut owners = JoinSet::new();
+        let (mut slots, mut requests) = (Vec::new(), Vec::new());
+        for vbucket in store.vbuckets().iter() {
+            let slot = Arc::new(Slot::new());
+            let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
+            slots.push(Arc::clone(&slot));
+            requests.push(sender);
+            owners.spawn(Owner { shared: shared.clone(), vbucket, slot, requests: receiver }.run());
+        }
+        Arc::new(Self { store, slots, requests, stop, owners: Mutex::new(Some(owners)) })
     }
 
     /// How many vbuckets the store has; parts are cut by it.
     #[must_use]
     pub fn vbuckets(&self) -> VbucketCount {
         self.store.vbuckets()
+    }
+
+    pub(crate) fn store(&self) -> &dyn Store {
+        &*self.store
+    }
+
+    pub(crate) fn slot(&self, vbucket: Vbucket) -> &Slot {
+        &self.slots[usize::from(vbucket.0)]
     }
 
     /// Stores a batch. `Ok` is an acknowledgement: it is durable and will be counted exactly once.
@@ -67,34 +128,79 @@ impl Pipeline {
         self.store.accept(id, parts).await
     }
 
-    /// Deletes a tab in the order of its queue, and waits until queries no longer show it.
+    /// Deletes a tab in the order of its queue, and waits until queries of this process no longer show it.
     ///
     /// # Errors
-    /// [`StoreError`].
-    pub async fn delete_tab(&self, _tab: &str) -> Result<(), StoreError> {
-        todo!()
+    /// [`StoreError`]: not deleted, or not known to be.
+    pub async fn delete_tab(&self, tab: &str) -> Result<(), StoreError> {
+        let mut deletions = self.slot(self.vbuckets().of(tab)).deletions.subscribe();
+        deletions.mark_unchanged();
+        let mut parts = Parts::new(self.vbuckets());
+        parts.push(&Part::Delete { tab });
+        self.store.accept(None, parts).await?;
+        // Where another process is the owner nothing changes here, and its queries lag behind anyway.
+        let _ = tokio::time::timeout(DELETE_WAIT, deletions.changed()).await;
+        Ok(())
     }
 
     /// Drops everything queued and not yet applied. Returns how many entries that were.
     ///
     /// # Errors
-    /// [`StoreError`].
+    /// [`StoreError`]; some queues may have been dropped.
     pub async fn discard_queues(&self) -> Result<u64, StoreError> {
-        todo!()
+        let mut dropped = 0;
+        for vbucket in self.vbuckets().iter() {
+            dropped += self.store.discard_queue(vbucket).await?;
+        }
+        Ok(dropped)
     }
 
     /// Asks for maintenance; it runs in the background and logs what it did.
-    pub fn maintain(&self, _what: Maintenance) {
-        todo!()
+    pub fn maintain(&self, what: Maintenance) {
+        for requests in &self.requests {
+            // A full queue already holds requests of this kind.
+            let _ = requests.try_send(what);
+        }
     }
 
-    /// What the pipeline is doing.
-    pub fn status(&self, _now: Timestamp) -> PipelineStatus {
-        todo!()
+    /// Whether this process owns every vbucket and has applied what was queued before it did.
+    #[must_use]
+    pub fn is_caught_up(&self) -> bool {
+        self.slots.iter().all(|slot| slot.is_caught_up())
+    }
+
+    /// What the pipeline is doing at `now`.
+    ///
+    /// # Errors
+    /// [`StoreError`] if the store does not say what waits in its queues.
+    pub async fn status(&self, now: Timestamp) -> Result<PipelineStatus, StoreError> {
+        let mut status = PipelineStatus::default();
+        let mut latency = Duration::ZERO;
+        for (vbucket, slot) in self.vbuckets().iter().zip(&self.slots) {
+            let QueueDepth { entries, bytes } = self.store.queue_depth(vbucket).await?;
+            status.entries_queued += entries;
+            status.queue_bytes += bytes;
+            status.vbuckets_owned += usize::from(slot.is_caught_up());
+            let applied = slot.cache.lock().as_ref().map(cache::Cache::applied);
+            let waiting = match applied {
+                Some(applied) => !self.store.read_queue(vbucket, applied, 1).await?.is_empty(),
+                None => entries > 0,
+            };
+            if waiting {
+                status.oldest_age = status.oldest_age.max(slot.age(now));
+            }
+            latency += slot.latency();
+        }
+        status.applied_latency = latency / u32::from(self.vbuckets().get());
+        Ok(status)
     }
 
     /// Waits until everything accepted so far was applied, commits it, gives all leases back and stops.
     pub async fn drain(&self) {
-        todo!()
+        self.stop.send_replace(true);
+        let owners = self.owners.lock().take();
+        if let Some(mut owners) = owners {
+            while owners.join_next().await.is_some() {}
+        }
     }
 }

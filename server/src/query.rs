@@ -1,12 +1,23 @@
 //! Queries: merge first, render last. An answer says how complete it is.
+//!
+//! A tab lives in one vbucket, so a query for a tab asks one store. What the owner in this process holds
+//! in memory is newer than the store and is laid over it; the mark that comes with stored per-client
+//! states says which waiting parts they already include, so nothing is counted twice or missed.
 
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use bytes::Bytes;
 use regex::Regex;
 use taba_core::{State, Vbucket};
 
-use crate::pipeline::Pipeline;
-use crate::store::{StoreError, TabInfo};
+use crate::clock;
+use crate::pipeline::cache::{Cache, Found, Overlay};
+use crate::pipeline::{Pipeline, overlaid};
+use crate::store::{ClientStates, StoreError, TabInfo};
+
+/// Names asked of a store at once while a list is built.
+const LIST_PAGE: usize = 1000;
 
 /// Which names a query asks for.
 #[derive(Clone, Debug)]
@@ -14,11 +25,24 @@ pub enum Selector {
     /// All of them.
     All,
     /// These, if they exist.
-    Names(Vec<String>),
-    /// Those that the pattern matches from their start.
+    Names(BTreeSet<String>),
+    /// Those that the pattern matches; anchor it to match from the start.
     Pattern(Regex),
     /// Those that begin with this.
     Prefix(String),
+}
+
+impl Selector {
+    /// Whether it picks a name.
+    #[must_use]
+    pub fn matches(&self, name: &str) -> bool {
+        match self {
+            Self::All => true,
+            Self::Names(names) => names.contains(name),
+            Self::Pattern(pattern) => pattern.is_match(name),
+            Self::Prefix(prefix) => name.starts_with(prefix.as_str()),
+        }
+    }
 }
 
 /// An answer and how complete it is.
@@ -51,21 +75,139 @@ impl Queries {
     /// [`StoreError`] if no vbucket answered.
     pub async fn tabs(
         &self,
-        _names: &Selector,
-        _clients: &Selector,
-        _after: Option<&str>,
-        _limit: usize,
+        names: &Selector,
+        clients: &Selector,
+        after: Option<&str>,
+        limit: usize,
     ) -> Result<Answer<Vec<TabInfo>>, StoreError> {
-        let _ = &self.pipeline;
-        todo!()
+        if let (Selector::Names(names), Selector::All) = (names, clients) {
+            return self.named_tabs(names, after, limit).await;
+        }
+        let mut found = Gathered::default();
+        for vbucket in self.pipeline.vbuckets().iter() {
+            let tabs = match clients {
+                Selector::All => self.tabs_of_vbucket(vbucket, names, after, limit).await,
+                _ => self.tabs_of_clients(vbucket, names, clients, after, limit).await,
+            };
+            found.add(vbucket, tabs);
+        }
+        let mut answer = found.finish()?;
+        answer.value.sort_unstable();
+        answer.value.truncate(limit);
+        Ok(answer)
+    }
+
+    async fn named_tabs(
+        &self,
+        names: &BTreeSet<String>,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Answer<Vec<TabInfo>>, StoreError> {
+        let mut found = Gathered::default();
+        for name in names.iter().filter(|name| after.is_none_or(|after| name.as_str() > after)).take(limit) {
+            let state = self.aggregate(name, &Selector::All).await;
+            let info = state.map(|state| {
+                Vec::from_iter(state.map(|state| TabInfo { name: name.clone(), tab_type: state.tab_type() }))
+            });
+            found.add(self.pipeline.vbuckets().of(name), info);
+        }
+        found.finish()
+    }
+
+    /// Matching tabs of one vbucket after `after`: enough of them to cut `limit` out of the union.
+    async fn tabs_of_vbucket(
+        &self,
+        vbucket: Vbucket,
+        names: &Selector,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TabInfo>, StoreError> {
+        let cached = self.cached_tabs(vbucket);
+        let is_wanted = |name: &str| names.matches(name) && after.is_none_or(|after| name > after);
+        let newer = cached.iter().filter_map(|(name, tab_type)| {
+            let tab_type = (*tab_type)?;
+            is_wanted(name).then(|| TabInfo { name: name.clone(), tab_type })
+        });
+        let mut tabs: Vec<TabInfo> = newer.collect();
+        let mut stored_tabs = 0;
+        let mut cursor = start_of(names, after);
+        loop {
+            let page = self.pipeline.store().list_tabs(vbucket, cursor.as_deref(), LIST_PAGE).await?;
+            let Some(last) = page.last() else { break };
+            let past_prefix = matches!(names, Selector::Prefix(prefix) if last.name.as_str() > prefix.as_str() && !last.name.starts_with(prefix.as_str()));
+            cursor = Some(last.name.clone());
+            let is_last = page.len() < LIST_PAGE || past_prefix;
+            let before = tabs.len();
+            tabs.extend(
+                page.into_iter().filter(|tab| is_wanted(&tab.name) && !cached.contains_key(&tab.name)),
+            );
+            stored_tabs += tabs.len() - before;
+            if is_last || stored_tabs >= limit {
+                break;
+            }
+        }
+        Ok(tabs)
+    }
+
+    async fn tabs_of_clients(
+        &self,
+        vbucket: Vbucket,
+        names: &Selector,
+        clients: &Selector,
+        after: Option<&str>,
+        limit: usize,
+    ) -> Result<Vec<TabInfo>, StoreError> {
+        let mut wanted = BTreeSet::new();
+        for client in self.clients_of_vbucket(vbucket, clients).await? {
+            wanted.extend(self.pipeline.store().list_tabs_of_client(vbucket, &client).await?);
+        }
+        self.visit_pending(vbucket, |tab, client| {
+            if clients.matches(client) {
+                wanted.insert(tab.to_owned());
+            }
+        });
+        wanted.retain(|tab| names.matches(tab));
+        let tabs = self.tabs_of_vbucket(vbucket, &Selector::Names(wanted), after, limit).await?;
+        Ok(tabs)
     }
 
     /// Client IDs that match, in order.
     ///
     /// # Errors
     /// [`StoreError`] if no vbucket answered.
-    pub async fn clients(&self, _clients: &Selector) -> Result<Answer<Vec<String>>, StoreError> {
-        todo!()
+    pub async fn clients(&self, clients: &Selector) -> Result<Answer<Vec<String>>, StoreError> {
+        let mut found = Gathered::default();
+        for vbucket in self.pipeline.vbuckets().iter() {
+            let here = self.clients_of_vbucket(vbucket, clients).await;
+            found.add(vbucket, here.map(Vec::from_iter));
+        }
+        let mut answer = found.finish()?;
+        answer.value.sort_unstable();
+        answer.value.dedup();
+        Ok(answer)
+    }
+
+    async fn clients_of_vbucket(
+        &self,
+        vbucket: Vbucket,
+        clients: &Selector,
+    ) -> Result<BTreeSet<String>, StoreError> {
+        let mut found = BTreeSet::new();
+        self.visit_pending(vbucket, |_, client| {
+            if clients.matches(client) && !found.contains(client) {
+                found.insert(client.to_owned());
+            }
+        });
+        let mut cursor: Option<String> = None;
+        loop {
+            let page = self.pipeline.store().list_clients(vbucket, cursor.as_deref(), LIST_PAGE).await?;
+            let is_last = page.len() < LIST_PAGE;
+            cursor = page.last().cloned();
+            found.extend(page.into_iter().filter(|client| clients.matches(client)));
+            if is_last {
+                return Ok(found);
+            }
+        }
     }
 
     /// One tab's state over the clients; `None` if there is nothing. [`Selector::All`] reads the
@@ -73,8 +215,32 @@ impl Queries {
     ///
     /// # Errors
     /// [`StoreError`] if its vbucket did not answer.
-    pub async fn aggregate(&self, _tab: &str, _clients: &Selector) -> Result<Option<State>, StoreError> {
-        todo!()
+    pub async fn aggregate(&self, tab: &str, clients: &Selector) -> Result<Option<State>, StoreError> {
+        if matches!(clients, Selector::All) {
+            return self.all_clients(tab).await;
+        }
+        let now = clock::now();
+        let mut merged: Option<State> = None;
+        for (_, state) in self.projection(tab, clients).await? {
+            match &mut merged {
+                None => merged = Some(state),
+                Some(merged) => merged.merge(&state, now).map_err(|error| corrupt(tab, &error))?,
+            }
+        }
+        Ok(merged)
+    }
+
+    async fn all_clients(&self, tab: &str) -> Result<Option<State>, StoreError> {
+        let vbucket = self.pipeline.vbuckets().of(tab);
+        let cached = self.pipeline.slot(vbucket).cache.lock().as_ref().map(|cache| cache.aggregate(tab));
+        match cached {
+            Some(Found::Present(state)) => return Ok(Some(*state)),
+            Some(Found::Absent) => return Ok(None),
+            Some(Found::AskStore) | None => {}
+        }
+        let stored = self.pipeline.store().read_aggregates(vbucket, &[tab.to_owned()]).await?;
+        let stored = stored.into_iter().next().flatten();
+        stored.map(|bytes| State::decode(&bytes)).transpose().map_err(|error| corrupt(tab, &error))
     }
 
     /// One tab's states per client that matches, in client order.
@@ -83,9 +249,117 @@ impl Queries {
     /// [`StoreError`] if its vbucket did not answer.
     pub async fn projection(
         &self,
-        _tab: &str,
-        _clients: &Selector,
+        tab: &str,
+        clients: &Selector,
     ) -> Result<Vec<(String, State)>, StoreError> {
-        todo!()
+        let vbucket = self.pipeline.vbuckets().of(tab);
+        // The overlay first: what the store lacks when it is read afterwards is then certainly in it.
+        let overlay = self
+            .pipeline
+            .slot(vbucket)
+            .cache
+            .lock()
+            .as_ref()
+            .map(|cache| cache.overlay(tab, |client| clients.matches(client)));
+        let overlay = overlay.unwrap_or_default();
+        let names = match clients {
+            Selector::Names(names) => Some(Vec::from_iter(names.iter().cloned())),
+            _ => None,
+        };
+        let mut stored = self.pipeline.store().read_clients(vbucket, tab, names.as_deref()).await?;
+        stored.states.retain(|(client, _)| clients.matches(client));
+        let now = clock::now();
+        let mut states = Vec::new();
+        for (client, (stored, parts)) in lay_over(stored, overlay) {
+            if let Some(state) = overlaid(stored.as_ref(), &parts, now)? {
+                states.push((client, state));
+            }
+        }
+        Ok(states)
+    }
+
+    fn cached_tabs(&self, vbucket: Vbucket) -> BTreeMap<String, Option<taba_core::TabType>> {
+        let cache = self.pipeline.slot(vbucket).cache.lock();
+        cache.as_ref().map(Cache::list_tabs).unwrap_or_default()
+    }
+
+    fn visit_pending(&self, vbucket: Vbucket, visit: impl FnMut(&str, &str)) {
+        if let Some(cache) = self.pipeline.slot(vbucket).cache.lock().as_ref() {
+            cache.visit_pending(visit);
+        }
+    }
+}
+
+/// Stored states and the parts that each of them lacks, by client.
+fn lay_over(stored: ClientStates, overlay: Overlay) -> BTreeMap<String, (Option<Bytes>, Vec<Bytes>)> {
+    let ClientStates { mark, states } = stored;
+    let mut clients: BTreeMap<String, (Option<Bytes>, Vec<Bytes>)> = BTreeMap::new();
+    let includes_all = mark >= overlay.applied;
+    if includes_all || !overlay.deleted {
+        clients.extend(states.into_iter().map(|(client, state)| (client, (Some(state), Vec::new()))));
+    }
+    if includes_all {
+        return clients;
+    }
+    let frozen = overlay.frozen.filter(|(frozen_mark, _)| mark < *frozen_mark);
+    for (client, parts) in frozen.into_iter().flat_map(|(_, clients)| clients).chain(overlay.pending) {
+        clients.entry(client).or_default().1.extend(parts);
+    }
+    clients
+}
+
+/// Where a list may start: just before the first name that can match.
+fn start_of(names: &Selector, after: Option<&str>) -> Option<String> {
+    let prefix = match names {
+        // The name just before the prefix itself in byte order would do; the prefix less its last
+        // character is before it and simple.
+        Selector::Prefix(prefix) => {
+            prefix.char_indices().next_back().map(|(end, _)| prefix[..end].to_owned())
+        }
+        Selector::Names(names) => names
+            .first()
+            .and_then(|first| first.char_indices().next_back().map(|(end, _)| first[..end].to_owned())),
+        _ => None,
+    };
+    prefix.filter(|prefix| !prefix.is_empty()).max(after.map(str::to_owned))
+}
+
+fn corrupt(tab: &str, error: &dyn std::error::Error) -> StoreError {
+    StoreError::Corrupt { what: format!("state of tab {tab}: {error}") }
+}
+
+/// Collects what vbuckets answer; fails only if none did.
+struct Gathered<T> {
+    values: Vec<T>,
+    missing: Vec<Vbucket>,
+    answered: bool,
+    error: Option<StoreError>,
+}
+
+impl<T> Default for Gathered<T> {
+    fn default() -> Self {
+        Self { values: Vec::new(), missing: Vec::new(), answered: false, error: None }
+    }
+}
+
+impl<T> Gathered<T> {
+    fn add(&mut self, vbucket: Vbucket, answer: Result<Vec<T>, StoreError>) {
+        match answer {
+            Ok(values) => {
+                self.answered = true;
+                self.values.extend(values);
+            }
+            Err(error) => {
+                self.missing.push(vbucket);
+                self.error = Some(error);
+            }
+        }
+    }
+
+    fn finish(self) -> Result<Answer<Vec<T>>, StoreError> {
+        match self.error {
+            Some(error) if !self.answered => Err(error),
+            _ => Ok(Answer { value: self.values, missing: self.missing }),
+        }
     }
 }

@@ -1,3 +1,100 @@
-//! Development tasks: `cargo xtask test`, `cargo xtask bench`.
+//! Development tasks: `cargo xtask test`, `cargo xtask bench`, `cargo xtask fuzz`.
+//!
+//! One command for people and for CI, so that "it passes here" means the same everywhere. Each task
+//! installs what it needs where that is possible and otherwise says exactly what is missing. Nothing
+//! here is linked into Taba.
 
-fn main() {}
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks on both")]
+
+mod bench;
+mod fuzz;
+mod process;
+mod system;
+mod test;
+mod tools;
+
+use std::process::ExitCode;
+
+use anyhow::{Context, Result, bail};
+use lexopt::Arg::{Long, Short, Value};
+use lexopt::ValueExt as _;
+
+const USAGE: &str = "\
+usage: cargo xtask TASK
+
+  test [--fast] [STAGE]...       all checks, or the named stages:
+                                 format clippy docs deny tests doctests fuzz
+                                 --fast: only format, clippy and the tests without the end-to-end ones
+  bench [--json] [NAME]...       benchmarks, or the named ones; --json prints one object a line
+  bench --list                   their names
+  fuzz [TARGET] [--seconds N]    fuzz one target, or all in turn, N seconds each (60)
+";
+
+fn main() -> ExitCode {
+    match run(lexopt::Parser::from_env()) {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(mut arguments: lexopt::Parser) -> Result<ExitCode> {
+    match arguments.next()? {
+        Some(Value(task)) => match task.to_str() {
+            Some("test") => test::run(&test_options(&mut arguments)?),
+            Some("bench") => bench::run(&bench_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
+            Some("fuzz") => fuzz::run(&fuzz_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
+            _ => bail!("unknown task {task:?}\n\n{USAGE}"),
+        },
+        Some(Long("help") | Short('h')) => {
+            print!("{USAGE}");
+            Ok(ExitCode::SUCCESS)
+        }
+        Some(other) => Err(other.unexpected().into()),
+        None => bail!("no task given\n\n{USAGE}"),
+    }
+}
+
+fn test_options(arguments: &mut lexopt::Parser) -> Result<test::Options> {
+    let mut options = test::Options::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("fast") => options.fast = true,
+            Value(name) => options.stages.push(name.parse_with(test::Stage::parse)?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn bench_options(arguments: &mut lexopt::Parser) -> Result<bench::Options> {
+    let mut options = bench::Options::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("json") => options.json = true,
+            Long("list") => options.list = true,
+            Value(name) => options.names.push(name.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn fuzz_options(arguments: &mut lexopt::Parser) -> Result<fuzz::Options> {
+    let mut options = fuzz::Options::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("seconds") => {
+                options.seconds = arguments.value()?.parse().context("--seconds takes a whole number")?;
+            }
+            Value(name) => options.targets.push(name.parse_with(fuzz::Target::parse)?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,45 @@
+//! Figures of whole processes: a real server, a sender that is a process of its own, loopback between.
+//!
+//! Run by `cargo xtask bench`. The same program is the sender when its first argument is `--sender`.
+
+#[path = "system/figures.rs"]
+mod figures;
+#[path = "system/sender.rs"]
+mod sender;
+
+use anyhow::Result;
+use taba_e2e::bench::{self, Report};
+
+/// A benchmark and the figures it prints.
+type Benchmark = (&'static [&'static str], fn(&mut Report) -> Result<()>);
+
+const BENCHMARKS: &[Benchmark] = &[
+    (&["accept_http"], figures::accept_http),
+    (&["query_p50", "query_p99"], figures::query),
+    (&["fresh"], figures::fresh),
+    (&["memory"], figures::memory),
+    (&["idle"], figures::idle),
+];
+
+fn main() -> Result<()> {
+    let arguments: Vec<String> = std::env::args().skip(1).collect();
+    if let [sender, address, numbers] = &arguments[..]
+        && sender == "--sender"
+    {
+        return sender::run(address, numbers);
+    }
+    let names: Vec<&str> = BENCHMARKS.iter().flat_map(|(names, _)| names.iter().copied()).collect();
+    if bench::listed(&names) {
+        return Ok(());
+    }
+    let mut report = Report::from_args();
+    for (names, run) in BENCHMARKS {
+        if report.wants(names) {
+            run(&mut report)?;
+        }
+    }
+    if report.failed() {
+        std::process::exit(1);
+    }
+    Ok(())
+}

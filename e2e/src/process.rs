@@ -1,0 +1,197 @@
+//! A real `taba` process: started, watched until ready, killed or told to stop, never left behind.
+
+use std::ffi::OsStr;
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Stdio};
+use std::sync::OnceLock;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result, bail};
+use rustix::process::{Pid, Signal, kill_process};
+
+/// Longest wait for a server to become ready or to stop.
+const PATIENCE: Duration = Duration::from_secs(60);
+const POLL: Duration = Duration::from_millis(5);
+
+/// The `taba` binary of the profile that this test was built with; built once if need be.
+///
+/// # Panics
+/// If it cannot be built.
+#[must_use]
+pub fn taba_binary() -> &'static Path {
+    static BINARY: OnceLock<PathBuf> = OnceLock::new();
+    BINARY.get_or_init(|| build_taba().expect("taba can be built"))
+}
+
+fn build_taba() -> Result<PathBuf> {
+    let this = std::env::current_exe().context("find this program")?;
+    // <target>/<profile>/deps/<test>: the binary is two folders up.
+    let profile_dir = this.parent().and_then(Path::parent).context("find the target folder")?;
+    let profile = match profile_dir.file_name().and_then(OsStr::to_str) {
+        Some("debug") | None => "dev",
+        Some(name) => name,
+    };
+    let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
+    let status = Command::new(cargo)
+        .args(["build", "--quiet", "--package", "taba-server", "--bin", "taba", "--profile", profile])
+        .arg("--target-dir")
+        .arg(profile_dir.parent().context("find the target folder")?)
+        .status()
+        .context("run cargo build")?;
+    if !status.success() {
+        bail!("cargo build of taba failed");
+    }
+    Ok(profile_dir.join("taba"))
+}
+
+/// A running `taba standalone`, killed when dropped.
+#[derive(Debug)]
+pub struct Server {
+    child: Child,
+    address: SocketAddr,
+}
+
+impl Server {
+    /// Starts a standalone server on a free loopback port over `data` and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not start or does not get ready in time.
+    pub fn start(data: &Path, arguments: &[&str]) -> Result<Self> {
+        Self::start_with(Command::new(taba_binary()), data, arguments)
+    }
+
+    /// As [`Server::start`], with a command that ends up running `taba`.
+    ///
+    /// # Errors
+    /// If it does not start or does not get ready in time.
+    pub fn start_with(command: Command, data: &Path, arguments: &[&str]) -> Result<Self> {
+        let mut server = Self::spawn(command, data, arguments)?;
+        server.wait_ready()?;
+        Ok(server)
+    }
+
+    /// Starts a server and waits only until it listens.
+    ///
+    /// # Errors
+    /// If it does not start.
+    pub fn spawn(mut command: Command, data: &Path, arguments: &[&str]) -> Result<Self> {
+        let folder = tempfile::tempdir().context("make a folder for the address")?;
+        let address_file = folder.path().join("address");
+        command.arg("standalone").arg("--data").arg(data);
+        command.args(["--listen", "127.0.0.1:0", "--listen-file"]).arg(&address_file).args(arguments);
+        command.stdin(Stdio::null()).stdout(Stdio::null());
+        let mut child = command.spawn().context("start taba")?;
+        let address =
+            wait_for(|| read_address(&address_file), &mut child).context("wait for taba to listen")?;
+        Ok(Self { child, address })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// The URL of a path on it.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://{}{path}", self.address)
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn wait_ready(&mut self) -> Result<()> {
+        let url = self.url("/readyz");
+        let ready = || ureq::get(&url).call().is_ok().then_some(());
+        wait_for(ready, &mut self.child).context("wait for taba to be ready")
+    }
+
+    /// Kills it with SIGKILL and waits until it is gone.
+    ///
+    /// # Errors
+    /// If it cannot be killed.
+    pub fn kill(&mut self) -> Result<()> {
+        self.child.kill().context("kill taba")?;
+        self.child.wait().context("wait for the killed taba")?;
+        Ok(())
+    }
+
+    /// Tells it to stop with SIGTERM and gives its exit status.
+    ///
+    /// # Errors
+    /// If it does not stop in time.
+    pub fn terminate(mut self) -> Result<ExitStatus> {
+        let pid = Pid::from_child(&self.child);
+        kill_process(pid, Signal::TERM).context("tell taba to stop")?;
+        let deadline = Instant::now() + PATIENCE;
+        loop {
+            if let Some(status) = self.child.try_wait().context("wait for taba")? {
+                return Ok(status);
+            }
+            if Instant::now() > deadline {
+                bail!("taba did not stop within {PATIENCE:?}");
+            }
+            std::thread::sleep(POLL);
+        }
+    }
+
+    /// Resident memory of the process, in bytes.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn resident_bytes(&self) -> Result<u64> {
+        let status =
+            std::fs::read_to_string(format!("/proc/{}/status", self.pid())).context("read its status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).context("find VmRSS")?;
+        let kilobytes: u64 = line.trim().trim_end_matches(" kB").parse().context("read VmRSS")?;
+        Ok(kilobytes * 1024)
+    }
+
+    /// Processor time the process has used so far, user and system.
+    ///
+    /// # Errors
+    /// If the kernel does not say.
+    pub fn cpu_time(&self) -> Result<Duration> {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.pid())).context("read its stat")?;
+        // Fields 14 and 15 (utime, stime), counted behind the command, which may hold blanks.
+        let fields: Vec<&str> =
+            stat.rsplit_once(')').context("find the command")?.1.split_whitespace().collect();
+        let ticks =
+            |at: usize| fields.get(at).and_then(|field| field.parse::<u64>().ok()).context("read a time");
+        let ticks = ticks(11)? + ticks(12)?;
+        Ok(Duration::from_secs_f64(ticks as f64 / rustix::param::clock_ticks_per_second() as f64))
+    }
+}
+
+impl Drop for Server {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+fn read_address(file: &Path) -> Option<SocketAddr> {
+    std::fs::read_to_string(file).ok()?.trim().parse().ok()
+}
+
+/// Polls until `probe` gives something; fails when the process ends or patience does.
+fn wait_for<T>(mut probe: impl FnMut() -> Option<T>, child: &mut Child) -> Result<T> {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        if let Some(found) = probe() {
+            return Ok(found);
+        }
+        if let Some(status) = child.try_wait().context("look at taba")? {
+            bail!("taba ended with {status}");
+        }
+        if Instant::now() > deadline {
+            bail!("nothing within {PATIENCE:?}");
+        }
+        std::thread::sleep(POLL);
+    }
+}

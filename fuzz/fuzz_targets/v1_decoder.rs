@@ -1,0 +1,4 @@
+//! libFuzzer's way in; the target itself is [`taba_fuzz::v1_decoder`].
+#![no_main]
+
+libfuzzer_sys::fuzz_target!(|input: &[u8]| taba_fuzz::v1_decoder(input));

@@ -1,0 +1,67 @@
+//! The meeting place of a vbucket's owner with queries and status: the cache under its lock, and what
+//! others wait for.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use parking_lot::Mutex;
+use taba_core::Timestamp;
+use tokio::sync::watch;
+
+use super::cache::Cache;
+
+/// One vbucket as the rest of the process sees it.
+#[derive(Debug)]
+pub(crate) struct Slot {
+    /// `None` while this process does not own the vbucket.
+    pub(crate) cache: Mutex<Option<Cache>>,
+    /// Deletions applied so far in this term.
+    pub(crate) deletions: watch::Sender<u64>,
+    caught_up: AtomicBool,
+    applied_accepted_micros: AtomicU64,
+    applied_latency_micros: AtomicU64,
+}
+
+impl Slot {
+    pub(crate) fn new() -> Self {
+        Self {
+            cache: Mutex::new(None),
+            deletions: watch::Sender::new(0),
+            caught_up: AtomicBool::new(false),
+            applied_accepted_micros: AtomicU64::new(0),
+            applied_latency_micros: AtomicU64::new(0),
+        }
+    }
+
+    /// Whether the owner has applied everything that was queued when its term began.
+    pub(crate) fn is_caught_up(&self) -> bool {
+        self.caught_up.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_caught_up(&self, caught_up: bool) -> bool {
+        self.caught_up.swap(caught_up, Ordering::AcqRel)
+    }
+
+    /// Notes that an entry accepted at `accepted` was applied at `now`.
+    pub(super) fn note_applied(&self, accepted: Timestamp, now: Timestamp) -> Duration {
+        let micros = |time: Timestamp| u64::try_from(time.as_micros()).unwrap_or(0);
+        let latency = micros(now).saturating_sub(micros(accepted));
+        self.applied_accepted_micros.store(micros(accepted), Ordering::Relaxed);
+        self.applied_latency_micros.store(latency, Ordering::Relaxed);
+        Duration::from_micros(latency)
+    }
+
+    /// How long ago the last applied entry had been accepted.
+    pub(crate) fn age(&self, now: Timestamp) -> Duration {
+        let accepted = self.applied_accepted_micros.load(Ordering::Relaxed);
+        if accepted == 0 {
+            return Duration::ZERO;
+        }
+        Duration::from_micros(u64::try_from(now.as_micros()).unwrap_or(0).saturating_sub(accepted))
+    }
+
+    /// How long the last applied entry had waited.
+    pub(crate) fn latency(&self) -> Duration {
+        Duration::from_micros(self.applied_latency_micros.load(Ordering::Relaxed))
+    }
+}

@@ -1,0 +1,136 @@
+//! What the machine itself must have: programs of the system and components of the Rust toolchain.
+//!
+//! Only what is missing is installed, and only where we may: system packages as root on a Debian-like
+//! system, components through rustup. Everywhere else the error names what is missing and how to get it.
+
+use std::path::PathBuf;
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process;
+
+/// A program that must be on the search path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Program {
+    /// The name it is called by.
+    pub name: &'static str,
+    /// What it is, for the error.
+    pub what: &'static str,
+    /// The Debian packages that bring it.
+    pub packages: &'static [&'static str],
+}
+
+/// Compiles zstd and mimalloc, which are written in C.
+pub const C_COMPILER: Program =
+    Program { name: "cc", what: "a C compiler and linker", packages: &["gcc", "libc6-dev"] };
+
+/// Compiles libFuzzer.
+pub const CXX_COMPILER: Program = Program { name: "c++", what: "a C++ compiler", packages: &["g++"] };
+
+/// Fetches the advisory database.
+pub const GIT: Program = Program { name: "git", what: "git", packages: &["git", "ca-certificates"] };
+
+/// Gives an end-to-end test a file system of its own.
+pub const UNSHARE: Program = Program { name: "unshare", what: "unshare", packages: &["util-linux"] };
+
+/// Makes that file system a small one.
+pub const MOUNT: Program = Program { name: "mount", what: "mount", packages: &["mount"] };
+
+/// Sees to it that programs are there.
+///
+/// # Errors
+/// What is missing and how to get it, if it cannot be installed from here.
+pub fn ensure_programs(programs: &[Program]) -> Result<()> {
+    let missing = missing(programs);
+    if missing.is_empty() {
+        return Ok(());
+    }
+    let packages: Vec<_> = missing.iter().flat_map(|program| program.packages).copied().collect();
+    if !may_install() {
+        bail!("{}", advice(&missing, &packages));
+    }
+    eprintln!("installing {}", packages.join(" "));
+    apt_get(&["update", "--quiet"])?;
+    apt_get(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
+    let missing = self::missing(programs);
+    if !missing.is_empty() {
+        bail!("installed, but still not there: {}", advice(&missing, &packages));
+    }
+    Ok(())
+}
+
+/// Sees to it that the pinned toolchain has a component, for example `clippy` as `cargo clippy`.
+///
+/// # Errors
+/// How to get it, if rustup cannot.
+pub fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
+    let there = || process::succeeds(process::cargo().args([subcommand, "--version"]));
+    if there() {
+        return Ok(());
+    }
+    let mut add = process::program("rustup");
+    let added = process::run(add.args(["component", "add", component]));
+    if there() {
+        return Ok(());
+    }
+    added.with_context(|| {
+        format!(
+            "the Rust toolchain has no {component}: run `rustup component add {component}`, \
+             or install the toolchain that rust-toolchain.toml names with it"
+        )
+    })
+}
+
+fn missing(programs: &[Program]) -> Vec<Program> {
+    programs.iter().copied().filter(|program| find(program.name).is_none()).collect()
+}
+
+/// The first file of this name on the search path.
+fn find(name: &str) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH")?;
+    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+fn may_install() -> bool {
+    let user = process::output(process::program("id").arg("-u"));
+    find("apt-get").is_some() && user.is_ok_and(|id| id.trim() == "0")
+}
+
+fn apt_get(arguments: &[&str]) -> Result<()> {
+    let mut command = process::program("apt-get");
+    process::run(command.env("DEBIAN_FRONTEND", "noninteractive").args(arguments))
+}
+
+fn advice(missing: &[Program], packages: &[&str]) -> String {
+    let named: Vec<_> =
+        missing.iter().map(|program| format!("`{}` ({})", program.name, program.what)).collect();
+    format!(
+        "missing: {}; on Debian or Ubuntu: `apt-get install {}` as root",
+        named.join(", "),
+        packages.join(" ")
+    )
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ABSENT: Program =
+        Program { name: "no-such-program-anywhere", what: "an example", packages: &["example", "more"] };
+
+    #[test]
+    fn only_programs_that_are_not_on_the_path_are_missing() {
+        let shell = Program { name: "sh", what: "a shell", packages: &["dash"] };
+        assert_eq!(missing(&[shell, ABSENT]), [ABSENT]);
+    }
+
+    #[test]
+    fn advice_names_the_program_and_the_packages() {
+        let advice = advice(&[ABSENT], ABSENT.packages);
+        assert_eq!(
+            advice,
+            "missing: `no-such-program-anywhere` (an example); on Debian or Ubuntu: \
+             `apt-get install example more` as root"
+        );
+    }
+}

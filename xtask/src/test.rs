@@ -1,0 +1,228 @@
+//! `cargo xtask test`: everything that must hold before a change lands.
+//!
+//! ```text
+//! prepare what a stage needs ─▶ run it ─▶ its time ─▶ next stage, whatever came of it
+//!                                                 all done ─▶ table, notes, "N passed, N failed"
+//! ```
+//!
+//! A failed stage does not end the run, so that one run shows all there is to repair. Invariant: the
+//! exit code is success only if every stage ran to its end and nothing in it failed; what could not be
+//! checked is said in the table's notes and never called passed.
+
+mod deny;
+mod report;
+mod tally;
+
+use std::process::{Command, ExitCode};
+use std::time::Instant;
+
+use anyhow::{Context as _, Result, anyhow, bail};
+
+use crate::process;
+use crate::system::{self, C_COMPILER, MOUNT, UNSHARE};
+use report::{Outcome, Report};
+use tally::Tally;
+
+/// What to check.
+#[derive(Debug, Default)]
+pub struct Options {
+    /// Only the stages of the edit-compile-test loop, without the end-to-end tests.
+    pub fast: bool,
+    /// These stages only; all if empty.
+    pub stages: Vec<Stage>,
+}
+
+/// One part of the check.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stage {
+    /// The sources are as rustfmt writes them.
+    Format,
+    /// Clippy and the compiler have no warning.
+    Clippy,
+    /// The documentation builds without a warning.
+    Docs,
+    /// Licences, sources, bans and advisories of the dependencies.
+    Deny,
+    /// The tests of the workspace.
+    Tests,
+    /// The examples in the documentation.
+    Doctests,
+    /// The fuzz targets on their seeds, on past findings and on mutations of both.
+    Fuzz,
+}
+
+impl Stage {
+    const ALL: [Self; 7] =
+        [Self::Format, Self::Clippy, Self::Docs, Self::Deny, Self::Tests, Self::Doctests, Self::Fuzz];
+    const FAST: [Self; 3] = [Self::Format, Self::Clippy, Self::Tests];
+
+    /// The name it is asked for by.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Format => "format",
+            Self::Clippy => "clippy",
+            Self::Docs => "docs",
+            Self::Deny => "deny",
+            Self::Tests => "tests",
+            Self::Doctests => "doctests",
+            Self::Fuzz => "fuzz",
+        }
+    }
+
+    /// The stage of this name.
+    ///
+    /// # Errors
+    /// The known names, if it is none of them.
+    pub fn parse(name: &str) -> Result<Self> {
+        let names = || Self::ALL.map(Self::name).join(", ");
+        let known = Self::ALL.into_iter().find(|stage| stage.name() == name);
+        known.ok_or_else(|| anyhow!("no stage {name:?}; there are {}", names()))
+    }
+
+    fn run(self, options: &Options) -> Result<Outcome> {
+        match self {
+            Self::Format => format(),
+            Self::Clippy => clippy(),
+            Self::Docs => docs(),
+            Self::Deny => deny::run(),
+            Self::Tests => tests(options),
+            Self::Doctests => doctests(),
+            Self::Fuzz => fuzz_replay(),
+        }
+    }
+}
+
+/// Runs the stages and prints what came of them.
+///
+/// # Errors
+/// Never for a failed check: that is the exit code.
+pub fn run(options: &Options) -> Result<ExitCode> {
+    let stages: &[Stage] = match options {
+        Options { stages, .. } if !stages.is_empty() => stages,
+        Options { fast: true, .. } => &Stage::FAST,
+        Options { .. } => &Stage::ALL,
+    };
+    let mut report = Report::default();
+    for &stage in stages {
+        eprintln!("\n== {}", stage.name());
+        let start = Instant::now();
+        let outcome = stage.run(options).unwrap_or_else(|error| {
+            eprintln!("error: {error:#}");
+            Outcome::failed(format!("{error:#}"))
+        });
+        let seconds = start.elapsed().as_secs_f64();
+        eprintln!("== {} {} in {seconds:.1} s", stage.name(), outcome.word());
+        report.add(stage.name(), seconds, outcome);
+    }
+    print!("{report}");
+    Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+fn format() -> Result<Outcome> {
+    system::ensure_component("rustfmt", "fmt")?;
+    let unformatted = "not formatted: run `cargo fmt --all` (and the same with the fuzz manifest)";
+    process::run(process::cargo().args(["fmt", "--all", "--check"])).context(unformatted)?;
+    let mut fuzz = process::cargo();
+    fuzz.args(["fmt", "--all", "--check", "--manifest-path", FUZZ_MANIFEST]);
+    process::run(&mut fuzz).context(unformatted)?;
+    Ok(Outcome::default())
+}
+
+fn clippy() -> Result<Outcome> {
+    system::ensure_component("clippy", "clippy")?;
+    system::ensure_programs(&[C_COMPILER])?;
+    let deny_warnings = ["--", "--deny", "warnings"];
+    let mut workspace = process::cargo();
+    workspace.args(["clippy", "--locked", "--workspace", "--all-targets"]).args(deny_warnings);
+    process::run(&mut workspace)?;
+    process::run(fuzz_cargo("clippy").arg("--all-targets").args(deny_warnings))?;
+    Ok(Outcome::default())
+}
+
+fn docs() -> Result<Outcome> {
+    system::ensure_programs(&[C_COMPILER])?;
+    let mut doc = process::cargo();
+    doc.env("RUSTDOCFLAGS", "--deny warnings");
+    process::run(doc.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]))?;
+    Ok(Outcome::default())
+}
+
+fn tests(options: &Options) -> Result<Outcome> {
+    system::ensure_programs(&[C_COMPILER])?;
+    let mut test = process::cargo();
+    test.args(["test", "--locked", "--no-fail-fast", "--workspace"]);
+    if options.fast {
+        test.args(["--exclude", "taba-e2e"]);
+    } else {
+        system::ensure_programs(&[UNSHARE, MOUNT])?;
+    }
+    count(test.args(["--lib", "--bins", "--tests", "--examples"]))
+}
+
+fn doctests() -> Result<Outcome> {
+    system::ensure_programs(&[C_COMPILER])?;
+    count(process::cargo().args(["test", "--locked", "--no-fail-fast", "--workspace", "--doc"]))
+}
+
+fn fuzz_replay() -> Result<Outcome> {
+    system::ensure_programs(&[C_COMPILER])?;
+    count(fuzz_cargo("test").arg("--no-fail-fast"))
+}
+
+const FUZZ_MANIFEST: &str = "fuzz/Cargo.toml";
+
+/// A cargo subcommand on the fuzz targets' own workspace, without libFuzzer and so without a C++
+/// compiler; builds into our target folder, where most of what it needs lies already.
+fn fuzz_cargo(subcommand: &str) -> Command {
+    let mut command = process::cargo();
+    command.args([subcommand, "--locked", "--manifest-path", FUZZ_MANIFEST, "--no-default-features"]);
+    command.args(["--target-dir", "target"]);
+    command
+}
+
+/// Runs a `cargo test` and counts its tests.
+fn count(command: &mut Command) -> Result<Outcome> {
+    let mut tally = Tally::default();
+    let status = process::run_seeing_lines(command, |line| tally.see(line))?;
+    if status.success() && tally.failed > 0 {
+        bail!("cargo reports success, but {} tests failed", tally.failed);
+    }
+    let failure = match (status.success(), tally.failed) {
+        (true, _) => None,
+        // A compiler error or a test program that died prints no result line.
+        (false, 0) => Some(format!("ended with {status}")),
+        (false, failed) => Some(format!("{failed} tests failed")),
+    };
+    Ok(Outcome { tally, failure, ..Outcome::default() })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_stage_is_found_by_its_name() {
+        for stage in Stage::ALL {
+            assert_eq!(Stage::parse(stage.name()).ok(), Some(stage));
+        }
+        let error = Stage::parse("lint").expect_err("not a stage");
+        assert!(error.to_string().ends_with("format, clippy, docs, deny, tests, doctests, fuzz"));
+    }
+
+    #[test]
+    fn failing_tests_are_counted_and_a_dying_test_program_fails_the_stage() {
+        let shell = |script: &str| count(process::program("sh").args(["-c", script])).expect("sh runs");
+        let passed = shell("echo 'test result: ok. 2 passed; 0 failed; 1 ignored; 0 measured'");
+        assert_eq!((passed.tally, passed.failure), (Tally { passed: 2, failed: 0, skipped: 1 }, None));
+        let failed = shell("echo 'test result: FAILED. 1 passed; 3 failed; 0 ignored'; exit 101");
+        assert_eq!(failed.failure.as_deref(), Some("3 tests failed"));
+        let died = shell("kill -9 $$");
+        assert_eq!((died.tally, died.failure.is_some()), (Tally::default(), true));
+    }
+
+    #[test]
+    fn success_that_contradicts_the_counted_failures_is_an_error() {
+        let liar = count(process::program("sh").args(["-c", "echo 'test result: ok. 0 passed; 1 failed'"]));
+        assert!(liar.is_err());
+    }
+}
