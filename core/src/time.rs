@@ -26,7 +26,7 @@ impl Timestamp {
         let micros = (secs * MICROS_PER_SEC as f64).round();
         // 2^63 is exact as a float; every float below it and at or above its negative fits an i64.
         const END: f64 = 9_223_372_036_854_775_808.0;
-        (micros >= -END && micros < END).then_some(Self(micros as i64))
+        (-END..END).contains(&micros).then_some(Self(micros as i64))
     }
 
     /// Microseconds since the epoch.
