@@ -2,6 +2,8 @@
 
 pub mod clock;
 pub mod config;
+pub mod http;
+pub mod metrics;
 pub mod pipeline;
 pub mod query;
 pub mod store;
