@@ -46,7 +46,7 @@ impl Histogram {
     /// Adds `count` times a value.
     pub(super) fn add(&mut self, value: f64, count: u64) {
         self.count = add_counts(self.count, count);
-        self.sum = add_sums(self.sum, (value * count as f64).clamp(f64::MIN, f64::MAX));
+        self.sum = add_sums(self.sum, columns::times(value, count));
         self.widen(value);
         self.add_to_bucket(value, count);
         self.bound_buckets();
