@@ -43,17 +43,6 @@ pub struct Shape {
     separator_len: usize,
 }
 
-/// A line read the quick way.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hit {
-    /// When it happened, in whole seconds.
-    pub secs: i64,
-    /// The payload, a finite number.
-    pub value: f64,
-    /// Bytes of the line with its line end.
-    pub len: usize,
-}
-
 impl Shape {
     /// Learns the shape of a line that was read as `event`; `None` if it is not one of the usual.
     #[must_use]
@@ -76,19 +65,27 @@ impl Shape {
         Some(Self { prefix, prefix_len, prefix_mask, secs, separator, separator_mask, separator_len })
     }
 
-    /// Reads lines off the front of `bytes` while they have this shape, whatever their second, and `take`
-    /// takes them. Gives back how many bytes of lines it took.
+    /// Reads lines off the front of `bytes` into the columns, while they have this shape and there is
+    /// room. Their second may be any before `secs_end`. Gives back the bytes of the lines, with their
+    /// line ends, and how many lines there were.
     #[inline]
-    pub fn read_all(&mut self, bytes: &[u8], take: impl FnMut(Hit) -> bool) -> usize {
-        vectors::with_widest(ReadAll { shape: self, bytes, take })
+    pub fn read(
+        &mut self,
+        bytes: &[u8],
+        secs_end: i64,
+        secs: &mut [i64],
+        values: &mut [f64],
+    ) -> (usize, usize) {
+        vectors::with_widest(Read { shape: self, bytes, secs_end, secs, values })
     }
 
+    /// The value of the line at the front of `bytes`, and the length of the line.
     #[inline(always)]
-    fn read<V: Vectors>(&mut self, bytes: &[u8]) -> Option<Hit> {
+    fn line<V: Vectors>(&mut self, bytes: &[u8], secs_end: i64) -> Option<(f64, usize)> {
         let head = bytes.first_chunk()?;
         let window = bytes.get(self.prefix_len..)?.first_chunk()?;
-        let same = V::equal(head, &self.prefix);
-        if same & self.prefix_mask != self.prefix_mask && !self.move_to_second_of(head, same) {
+        let differs = !V::equal(head, &self.prefix) & self.prefix_mask;
+        if differs != 0 && !self.move_to_second_of(head, differs, secs_end) {
             return None;
         }
         let window = Window::of::<V>(window);
@@ -98,18 +95,19 @@ impl Shape {
         if !(time_holds & separated & value.holds) {
             return None;
         }
-        let len = self.prefix_len + window.line_end() + 1;
-        Some(Hit { secs: self.secs, value: window.number(value), len })
+        Some((window.number(value), self.prefix_len + window.line_end() + 1))
     }
 
     /// Takes the second of a line whose prefix differs in nothing else.
     #[cold]
-    fn move_to_second_of(&mut self, head: &[u8; PREFIX_BYTES_MAX], same: u32) -> bool {
+    fn move_to_second_of(&mut self, head: &[u8; PREFIX_BYTES_MAX], differs: u32, secs_end: i64) -> bool {
         let secs_at = self.prefix_len - SECS_DIGITS;
-        let before_secs = self.prefix_mask >> SECS_DIGITS;
+        if (differs.trailing_zeros() as usize) < secs_at {
+            return false;
+        }
         let text = &head[secs_at..self.prefix_len];
         match read_secs(text) {
-            Some(secs) if same & before_secs == before_secs => {
+            Some(secs) if secs < secs_end => {
                 self.prefix[secs_at..self.prefix_len].copy_from_slice(text);
                 self.secs = secs;
                 true
@@ -119,26 +117,30 @@ impl Shape {
     }
 }
 
-/// [`Shape::read_all`] for any kind of vectors.
-struct ReadAll<'a, F> {
+/// [`Shape::read`] for any kind of vectors.
+struct Read<'a> {
     shape: &'a mut Shape,
     bytes: &'a [u8],
-    take: F,
+    secs_end: i64,
+    secs: &'a mut [i64],
+    values: &'a mut [f64],
 }
 
-impl<F: FnMut(Hit) -> bool> vectors::Task for ReadAll<'_, F> {
-    type Output = usize;
+impl vectors::Task for Read<'_> {
+    type Output = (usize, usize);
 
     #[inline(always)]
-    fn run<V: Vectors>(mut self) -> usize {
+    fn run<V: Vectors>(self) -> (usize, usize) {
         let mut rest = self.bytes;
-        while let Some(hit) = self.shape.read::<V>(rest) {
-            if !(self.take)(hit) {
-                break;
-            }
-            rest = &rest[hit.len..];
+        let mut lines = 0;
+        for (secs, value) in self.secs.iter_mut().zip(self.values) {
+            let Some((number, len)) = self.shape.line::<V>(rest, self.secs_end) else { break };
+            *secs = self.shape.secs;
+            *value = number;
+            rest = &rest[len..];
+            lines += 1;
         }
-        self.bytes.len() - rest.len()
+        (self.bytes.len() - rest.len(), lines)
     }
 }
 
@@ -264,6 +266,14 @@ mod tests {
     use super::*;
     use proptest::prelude::*;
 
+    /// A line as it is read.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Hit {
+        secs: i64,
+        value: f64,
+        len: usize,
+    }
+
     /// Enough behind a line to let the quick way look ahead.
     const PADDING: [u8; 80] = [b'['; 80];
 
@@ -275,10 +285,10 @@ mod tests {
         let mut bytes = line.as_bytes().to_vec();
         bytes.push(b'\n');
         bytes.extend_from_slice(&PADDING);
-        let mut hit = None;
-        let len = shape.read_all(&bytes, |first| hit.replace(first).is_none());
-        assert_eq!(hit.map_or(0, |hit| hit.len), len);
-        hit
+        let (mut secs, mut values) = ([0; 1], [0.0; 1]);
+        let (len, lines) = shape.read(&bytes, i64::MAX, &mut secs, &mut values);
+        assert_eq!(len > 0, lines == 1);
+        (lines == 1).then_some(Hit { secs: secs[0], value: values[0], len })
     }
 
     /// The same fields, read the general way.
@@ -334,7 +344,21 @@ mod tests {
         ] {
             assert_eq!(read(&mut spaced, line), None, "{line}");
         }
-        assert_eq!(spaced.read_all(SPACED.as_bytes(), |_| true), 0, "too near to the end of the piece");
+        let near_the_end = spaced.read(SPACED.as_bytes(), i64::MAX, &mut [0], &mut [0.0]);
+        assert_eq!(near_the_end, (0, 0), "too near to the end of the piece");
+    }
+
+    #[test]
+    fn lines_are_read_up_to_the_room_and_up_to_the_end_of_time() {
+        let lines = [SPACED, &SPACED.replace("812.", "813."), &SPACED.replace("812.", "814."), ""].join("\n");
+        let bytes = [lines.as_bytes(), &PADDING].concat();
+        let mut shape = shape(SPACED).expect("a usual shape");
+        let line_bytes = SPACED.len() + 1;
+        let mut secs = [0; 9];
+        let lines = shape.read(&bytes, i64::MAX, &mut secs[..2], &mut [0.0; 9]);
+        assert_eq!((lines, secs[..2].to_vec()), ((2 * line_bytes, 2), vec![1_394_047_812, 1_394_047_813]));
+        let lines = shape.read(&bytes, 1_394_047_814, &mut secs, &mut [0.0; 9]);
+        assert_eq!(lines, (2 * line_bytes, 2));
     }
 
     #[test]
