@@ -55,7 +55,7 @@ use crate::query::Queries;
 const PARAMS_BODY_BYTES_MAX: u64 = 102_400;
 
 /// The paths that metrics tell apart; everything else counts as `other`.
-const ENDPOINTS: [&str; 24] = [
+pub const ENDPOINTS: [&str; 24] = [
     "/post",
     "/post_zip",
     "/tabs",
