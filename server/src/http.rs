@@ -162,7 +162,6 @@ impl App {
 }
 
 /// All routes over an app.
-#[must_use]
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/post", on_post(post::plain))

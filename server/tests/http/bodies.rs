@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 
 use crate::lab::{Lab, PATIENCE, body, now_secs, parse};
 
+type Encode = fn(&[u8]) -> Vec<u8>;
+
 fn zlib(text: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text).unwrap();
@@ -48,7 +50,7 @@ fn chunks(bytes: &[u8], size: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_encoding_is_taken_on_every_posting_endpoint() {
     let lab = Lab::start().await;
-    let encodings: [(&str, fn(&[u8]) -> Vec<u8>); 7] = [
+    let encodings: [(&str, Encode); 7] = [
         ("", <[u8]>::to_vec),
         ("identity", <[u8]>::to_vec),
         ("gzip", gzip),
