@@ -55,7 +55,7 @@ use crate::query::Queries;
 const PARAMS_BODY_BYTES_MAX: u64 = 102_400;
 
 /// The paths that metrics tell apart; everything else counts as `other`.
-pub const ENDPOINTS: [&str; 24] = [
+const ENDPOINTS: [&str; 25] = [
     "/post",
     "/post_zip",
     "/tabs",
@@ -78,6 +78,7 @@ pub const ENDPOINTS: [&str; 24] = [
     "/v2/query",
     "/v2/tabs",
     "/v2/openapi.json",
+    "/livez",
     "/readyz",
     "/metrics",
 ];
