@@ -211,7 +211,9 @@ mod tests {
             Encoding::Identity => text.to_vec(),
             Encoding::Gzip => write_all(GzEncoder::new(Vec::new(), level), text, GzEncoder::finish),
             Encoding::Zlib => write_all(ZlibEncoder::new(Vec::new(), level), text, ZlibEncoder::finish),
-            Encoding::Deflate => write_all(DeflateEncoder::new(Vec::new(), level), text, DeflateEncoder::finish),
+            Encoding::Deflate => {
+                write_all(DeflateEncoder::new(Vec::new(), level), text, DeflateEncoder::finish)
+            }
             Encoding::Zstd => zstd::encode_all(text, 3).unwrap(),
         }
     }
