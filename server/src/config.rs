@@ -1,88 +1,170 @@
-//! Configuration: every field with its effect, unit, default and edge values where it is declared.
+//! Configuration: every setting is declared once, in the table below, and flags, environment
+//! variables, file keys, help texts and `taba config print` are all made from it.
+//!
+//! ```text
+//! key `limits.posts_max`   flag `--limits-posts-max`   environment `TABA_LIMITS_POSTS_MAX`
+//! ```
+//!
+//! Settings of the section `server` have no section name in front: `listen`, `--listen`, `TABA_LISTEN`.
+//! Precedence: flag, environment, file (`--config FILE` or `TABA_CONFIG`), default. Values are parsed
+//! once, at start; an unknown key or a bad value is refused with its place and what is allowed.
 
+pub mod args;
+mod file;
+mod kind;
+mod load;
+mod print;
+mod setting;
+
+use std::path::PathBuf;
 use std::time::Duration;
 
-/// Limits of what one server takes in at once (design invariant 7). At a limit the answer is 503 with
-/// `Retry-After`, or an event is dropped and counted.
-#[derive(Clone, Debug)]
-pub struct Limits {
-    /// Most open connections; further ones are closed at once. Defaults to 16,384.
-    pub connections_max: usize,
-    /// Longest request body as sent, in bytes. Defaults to 256 MiB; longer ones get 413.
-    pub body_bytes_max: u64,
-    /// Longest request body after decompression, in bytes. Defaults to 512 MiB; longer ones get 413.
-    pub inflated_bytes_max: u64,
-    /// Longest event line, in bytes; a longer one is one bad event. Defaults to 1 MiB.
-    pub line_bytes_max: usize,
-    /// Most bytes of partial states one body may fold into. Defaults to 64 MiB; more gets 413.
-    pub parts_bytes_max: usize,
-    /// Most bytes of parts held by all open requests and unfinished writes together; beyond it new posts
-    /// get 503 before their body is read. Defaults to 256 MiB.
-    pub inflight_bytes_max: usize,
-    /// Most posts under way at once; beyond it new ones get 503 before their body is read. Defaults to 512.
-    pub posts_max: usize,
-    /// Most queries under way at once; beyond it new ones get 503. Defaults to 256.
-    pub queries_max: usize,
-    /// How long a client may take to send its request head, in seconds. Defaults to 10 s.
-    pub head_timeout: Duration,
-    /// How long a client may pause while it sends a body, in seconds. Defaults to 30 s.
-    pub body_idle_timeout: Duration,
-    /// How far ahead of the server's clock an event may lie, in seconds. Defaults to 300 s.
-    pub future_tolerance: Duration,
-}
+use taba_core::VbucketCount;
 
-impl Default for Limits {
-    fn default() -> Self {
-        Self {
-            connections_max: 16_384,
-            body_bytes_max: 256 << 20,
-            inflated_bytes_max: 512 << 20,
-            line_bytes_max: 1 << 20,
-            parts_bytes_max: 64 << 20,
-            inflight_bytes_max: 256 << 20,
-            posts_max: 512,
-            queries_max: 256,
-            head_timeout: Duration::from_secs(10),
-            body_idle_timeout: Duration::from_secs(30),
-            future_tolerance: Duration::from_secs(300),
+pub use kind::{LogFormat, Secret, duration as parse_duration};
+pub use load::{ConfigError, Loaded, Place, load};
+pub use print::{print, print_defaults};
+pub use setting::{Section, Setting};
+
+use kind::{address, count, log_filter, log_format, optional_path, path, secret, size, span, vbuckets};
+use setting::settings;
+
+settings! {
+    /// Everything a server process can be told.
+    Config {
+        /// The process itself.
+        server: ServerConfig {
+            /// Address and port to serve HTTP on. Port 0 picks a free one. The default answers this
+            /// machine only; use `0.0.0.0:8300` to be reached from others, and then set an admin token.
+            listen: String = "127.0.0.1:8300", address();
+            /// File to write the address to that is really listened on, for scripts that start Taba on
+            /// port 0. It appears when the server is ready and is removed when it stops. Empty: none.
+            listen_file: Option<PathBuf> = "", optional_path();
+            /// Folder that holds everything Taba stores; made if missing. One process at a time may
+            /// use it.
+            data: PathBuf = "taba-data", path();
+            /// Token that requests which delete or change things must carry, as `Authorization: Bearer
+            /// TOKEN`. Empty: such requests need none. Prefer the environment to the flag, because
+            /// other users of the machine can see flags.
+            admin_token: Option<Secret> = "", secret();
+            /// How long stopping may take: open requests finish and queued data is applied. What is not
+            /// done by then is still on disk and is applied at the next start. Raise it if stopping
+            /// reports that it ran out of time.
+            drain_timeout: Duration = "30s", span("100ms", "1h");
+            /// Threads that serve requests and apply queues. 0: one per core. Lower it to leave cores
+            /// to other programs.
+            worker_threads: usize = "0", count(0, 1024);
+        }
+        /// What is logged, to standard error.
+        log: LogConfig {
+            /// Which messages are logged: `error`, `warn`, `info`, `debug`, `trace` or `off`, also by
+            /// module, as in `info,taba_server::http=debug`. One debug line per request, one trace line
+            /// per event: not for busy servers.
+            level: String = "info", log_filter();
+            /// `text` for people or `json`, one object per line, for log collectors.
+            format: LogFormat = "text", log_format();
+        }
+        /// The store on this machine's disk.
+        store: StoreConfig {
+            /// How many slots tabs are hashed into; work is spread over cores and files by slot. Fixed
+            /// when the data folder is made; a folder made with another number is refused.
+            vbuckets: VbucketCount = "64", vbuckets();
+            /// Most bytes of accepted data that wait to be applied, over all slots. At the bound new
+            /// posts get 503 with `Retry-After`. This is disk space, not memory.
+            queue_bytes_max: u64 = "2GiB", size("1MiB", "16TiB");
+            /// Bytes of disk left free for states; posts get 503 when less is free, because only writing
+            /// states can empty the queue. Keep it above a few seconds of traffic.
+            disk_reserve_bytes: u64 = "256MiB", size("0", "16TiB");
+            /// Memory for the newest part of the queue, in bytes: about a second at the highest rate.
+            /// What lags further is read from disk.
+            newest_bytes_max: usize = "64MiB", size("64KiB", "1TiB");
+            /// Memory for pages of the state database, in bytes.
+            cache_bytes: usize = "256MiB", size("1MiB", "4TiB");
+            /// How long a producer of batches is remembered after its last one. A batch retried later
+            /// than this counts twice, so keep it above what clients retry for (24 h at most for ours).
+            producer_retention: Duration = "2d", span("1m", "365d");
+            /// Most producers remembered, about 500 bytes each; beyond it those unused longest are
+            /// forgotten early. Raise it with the number of programs that start within the time above.
+            producers_max: usize = "200000", count(1, 100_000_000);
+        }
+        /// Limits of what one server takes in at once. At a limit the answer is 503 with `Retry-After`,
+        /// or an event is dropped and counted.
+        limits: Limits {
+            /// Most open connections; further ones are closed at once. Each costs one file descriptor
+            /// and about 20 kB. Raise it for more clients that keep their connections.
+            connections_max: usize = "16384", count(1, 1_000_000);
+            /// Longest request body as sent, in bytes; longer ones get 413. Bodies stream, so this
+            /// bounds time rather than memory.
+            body_bytes_max: u64 = "256MiB", size("1KiB", "1TiB");
+            /// Longest request body after decompression, in bytes; longer ones get 413. Guards against
+            /// bodies that inflate a thousandfold.
+            inflated_bytes_max: u64 = "512MiB", size("1KiB", "1TiB");
+            /// Longest event line, in bytes; a longer one is one bad event. Each open post may hold one
+            /// line.
+            line_bytes_max: usize = "1MiB", size("256B", "256MiB");
+            /// Most bytes of partial states one body may fold into; more gets 413. Raise it together
+            /// with `limits.inflight_bytes_max` if single posts hold hundreds of thousands of tabs.
+            parts_bytes_max: usize = "64MiB", size("64KiB", "4GiB");
+            /// Most bytes of partial states held by all open posts and unfinished writes together;
+            /// beyond it new posts get 503 before their body is read. This is memory.
+            inflight_bytes_max: usize = "256MiB", size("64KiB", "1TiB");
+            /// Most posts under way at once; beyond it new ones get 503 before their body is read.
+            posts_max: usize = "512", count(1, 1_000_000);
+            /// Most queries under way at once; beyond it new ones get 503.
+            queries_max: usize = "256", count(1, 1_000_000);
+            /// How long a client may take to send its request head. Guards against clients that send
+            /// a byte at a time.
+            head_timeout: Duration = "10s", span("100ms", "1h");
+            /// How long a client may pause while it sends a body before it gets 408.
+            body_idle_timeout: Duration = "30s", span("100ms", "1h");
+            /// How far ahead of the server's clock an event may lie; a later one is one bad event. Raise
+            /// it if clients' clocks are wrong and cannot be set right.
+            future_tolerance: Duration = "5m", span("0s", "1d");
+        }
+        /// How queues are applied to states.
+        pipeline: PipelineConfig {
+            /// How often the all-clients states are written to the store. Queries read memory in
+            /// between, so this is no delay; longer means fewer writes and a longer replay after a
+            /// crash.
+            aggregate_commit_interval: Duration = "5s", span("10ms", "1h");
+            /// How often the states per client are written. Longer means fewer writes, a longer queue
+            /// and a longer replay after a crash. At least `pipeline.aggregate_commit_interval`.
+            client_commit_interval: Duration = "30s", span("10ms", "1d");
+            /// Queue bytes of this server after which the states per client are written at once.
+            client_commit_bytes: u64 = "512MiB", size("1MiB", "16TiB");
+            /// Memory for all-clients states kept ready, in bytes. If the tabs in use need more, the
+            /// least used are read from the store again, which is slower.
+            cache_bytes_max: usize = "1GiB", size("1MiB", "4TiB");
+            /// How long this process owns a slot without renewing; how long slots rest after their
+            /// owner died.
+            lease_ttl: Duration = "10s", span("1s", "10m");
+            /// How often every tab is looked at for states that can be dropped because nothing in them
+            /// can be shown any more.
+            prune_interval: Duration = "1h", span("1s", "30d");
+            /// Most clients one tab may have; events of further ones are dropped and counted. Raise it
+            /// only if clients really are that many and not made up anew at each start.
+            clients_per_tab_max: usize = "100000", count(1, 1_000_000_000);
+            /// Most tabs one slot may have; events of further ones are dropped and counted.
+            tabs_per_vbucket_max: usize = "1000000", count(1, 1_000_000_000);
         }
     }
 }
 
-/// How queues are applied to states.
-#[derive(Clone, Debug)]
-pub struct PipelineConfig {
-    /// How often the all-clients states are committed, in seconds. Defaults to 5 s; owners answer queries
-    /// from memory in between.
-    pub aggregate_commit_interval: Duration,
-    /// How often the per-client states are committed, in seconds. Defaults to 30 s. Longer means fewer
-    /// writes, a longer queue and a longer replay after a crash.
-    pub client_commit_interval: Duration,
-    /// Queue bytes per server after which per-client states are committed at once. Defaults to 512 MiB.
-    pub client_commit_bytes: u64,
-    /// Memory for all-clients states kept ready, in bytes. Defaults to 1 GiB.
-    pub cache_bytes_max: usize,
-    /// How long a lease on a vbucket lasts without renewal, in seconds. Defaults to 10 s.
-    pub lease_ttl: Duration,
-    /// How often every tab is looked at for states that can be dropped, in seconds. Defaults to 3,600 s.
-    pub prune_interval: Duration,
-    /// Most clients one tab may have; events of further ones are dropped and counted. Defaults to 100,000.
-    pub clients_per_tab_max: usize,
-    /// Most tabs one vbucket may have; events of further ones are dropped and counted. Defaults to 1,000,000.
-    pub tabs_per_vbucket_max: usize,
-}
-
-impl Default for PipelineConfig {
-    fn default() -> Self {
-        Self {
-            aggregate_commit_interval: Duration::from_secs(5),
-            client_commit_interval: Duration::from_secs(30),
-            client_commit_bytes: 512 << 20,
-            cache_bytes_max: 1 << 30,
-            lease_ttl: Duration::from_secs(10),
-            prune_interval: Duration::from_secs(3600),
-            clients_per_tab_max: 100_000,
-            tabs_per_vbucket_max: 1_000_000,
+impl Config {
+    /// What two settings contradict each other in, if any do.
+    fn contradiction(&self) -> Option<&'static str> {
+        let (limits, pipeline) = (&self.limits, &self.pipeline);
+        if limits.parts_bytes_max > limits.inflight_bytes_max {
+            return Some("limits.parts_bytes_max must not be above limits.inflight_bytes_max");
         }
+        if limits.line_bytes_max as u64 > limits.inflated_bytes_max {
+            return Some("limits.line_bytes_max must not be above limits.inflated_bytes_max");
+        }
+        if pipeline.aggregate_commit_interval > pipeline.client_commit_interval {
+            return Some(
+                "pipeline.aggregate_commit_interval must not be above pipeline.client_commit_interval",
+            );
+        }
+        None
     }
 }

@@ -10,6 +10,10 @@
 //! for the all-clients states, [`Marks::clients`] (never ahead of the first) for the states per client.
 //! Entries up to the clients' mark are dropped. A new owner replays what lies after each mark.
 
+#[cfg(any(test, feature = "test-util"))]
+pub mod conformance;
+pub mod embedded;
+
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -40,8 +44,8 @@ pub struct Marks {
     pub clients: EntryId,
 }
 
-/// Grows by one at every hand-over of a vbucket. A write with a lower token than the last one granted
-/// is refused, so a paused old owner cannot win.
+/// Grows at every hand-over of a vbucket. A write with a lower token than the last one granted is
+/// refused, so a paused old owner cannot win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FencingToken(pub u64);
 
@@ -227,7 +231,9 @@ pub trait Store: Send + Sync + 'static {
     /// What waits in the vbucket's queue.
     async fn queue_depth(&self, vbucket: Vbucket) -> Result<QueueDepth, StoreError>;
 
-    /// Drops every queue entry not yet committed: an administrator's `/flush_all`. Returns how many.
+    /// Drops every queue entry that no committed all-clients state holds: an administrator's
+    /// `/flush_all`. Returns how many. If there were any, the lease is taken away: an owner may have read
+    /// them already, so it must drop its caches and take the lease again.
     async fn discard_queue(&self, vbucket: Vbucket) -> Result<u64, StoreError>;
 
     /// Resolves when the vbucket's queue may hold entries after `after`; may resolve too early.

@@ -171,6 +171,12 @@ impl<'a> Batch<'a> {
         Ok(Self { id: BatchId { producer, sequence }, created, parts_bytes, frame: &rest[..frame_len] })
     }
 
+    /// Bytes of the parts once inflated, as the header says; [`Batch::inflate`] holds it to that.
+    #[must_use]
+    pub fn parts_bytes(&self) -> u64 {
+        self.parts_bytes
+    }
+
     /// The block of parts, inflated. Memory grows with what is really there, not with what the header says.
     ///
     /// # Errors

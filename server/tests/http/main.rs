@@ -1,0 +1,12 @@
+//! The HTTP side through real connections on loopback: an in-process server over the real embedded store
+//! in a folder of its own, and a client that writes and reads bytes, so that every byte can be wrong.
+
+mod accepting;
+mod bodies;
+mod connections;
+mod current;
+mod lab;
+mod maintenance;
+mod malformed;
+mod queries;
+mod vectors;
