@@ -115,12 +115,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a duration such as 500ms, 30s, 5m or 1h".to_owned())
 }
 
-/// Asks again and again while a server that did answer before cannot be reached, as while it restarts.
+/// Asks again and again while a server that did answer before cannot be reached or is at a limit, as
+/// while it restarts.
 fn patiently<T>(pause: Duration, mut ask: impl FnMut() -> Result<T, CliError>) -> Result<T, CliError> {
     let mut told = false;
     loop {
         match ask() {
-            Err(error @ (CliError::Connect { .. } | CliError::Exchange { .. })) => {
+            Err(error) if error.is_passing() => {
                 if !std::mem::replace(&mut told, true) {
                     output::note(&format!("{error}; waiting for it"));
                 }
