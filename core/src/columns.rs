@@ -39,6 +39,25 @@ pub(crate) fn add_sums(a: f64, b: f64) -> f64 {
     (a + b).clamp(f64::MIN, f64::MAX)
 }
 
+/// A value `count` times; as [`add_sums`], never infinite.
+#[inline]
+pub(crate) fn times(value: f64, count: u64) -> f64 {
+    (value * count as f64).clamp(f64::MIN, f64::MAX)
+}
+
+/// The sum of finite values. Four partial sums do not wait for each other; none of them can become NaN,
+/// because what became infinite stays so.
+#[inline]
+pub(crate) fn sum(values: &[f64]) -> f64 {
+    let mut partial = [0.0; 4];
+    let (fours, rest) = values.as_chunks::<4>();
+    for four in fours {
+        partial.iter_mut().zip(four).for_each(|(sum, value)| *sum += value);
+    }
+    partial.iter_mut().zip(rest).for_each(|(sum, value)| *sum += value);
+    partial.into_iter().fold(0.0, |sum, part| add_sums(sum, part.clamp(f64::MIN, f64::MAX)))
+}
+
 /// The nearest integer, ties to even; only for magnitudes up to [`UNITS_MAX`].
 #[inline]
 fn nearest(value: f64) -> f64 {
@@ -63,13 +82,13 @@ fn is_near(value: f64, power: f64) -> bool {
 }
 
 /// The smallest number of decimal places (at most 6) that hold every value.
-fn places(values: impl Iterator<Item = f64> + Clone, fits: impl Fn(f64, f64) -> bool) -> Option<usize> {
+fn places(values: &(impl Iterator<Item = f64> + Clone), fits: impl Fn(f64, f64) -> bool) -> Option<usize> {
     (0..POWERS.len()).find(|k| values.clone().all(|value| fits(value, POWERS[*k])))
 }
 
 /// Appends values in any order.
 pub(crate) fn put_values(out: &mut Vec<u8>, values: &[f64]) {
-    let Some(k) = places(values.iter().copied(), is_exact) else {
+    let Some(k) = places(&values.iter().copied(), is_exact) else {
         out.push(TAG_RAW);
         values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
         return;
@@ -104,14 +123,14 @@ pub(crate) fn read_values(reader: &mut Reader<'_>, len: usize, out: &mut Vec<f64
 
 /// Appends numbers whose neighbours are close, bit for bit.
 pub(crate) fn put_series(out: &mut Vec<u8>, values: impl Iterator<Item = f64> + Clone) {
-    let k = places(values.clone(), is_exact);
+    let k = places(&values, is_exact);
     put_differences(out, values, k);
 }
 
 /// Appends sums: as [`put_series`], but a sum within the rounding error of adding decimals is written as
 /// that decimal.
 pub(crate) fn put_sums(out: &mut Vec<u8>, sums: impl Iterator<Item = f64> + Clone) {
-    let k = places(sums.clone(), is_near);
+    let k = places(&sums, is_near);
     put_differences(out, sums, k);
 }
 

@@ -1,5 +1,6 @@
 //! Everything the `taba` binary does, as a library, so that tests and benchmarks reach it.
 
+pub mod agent;
 pub mod cli;
 pub mod clock;
 pub mod config;

@@ -110,18 +110,17 @@ impl Sink for Collector {
     #[inline]
     fn events(&mut self, bytes: &[u8]) -> usize {
         let Some(learnt) = &mut self.learnt else { return 0 };
-        let mut rest = bytes;
         let mut events = 0;
-        while let Some(hit) = learnt.shape.read(rest) {
-            if hit.secs >= self.horizon_secs {
-                break;
+        let taken = learnt.shape.read_all(bytes, |hit| {
+            let in_time = hit.secs < self.horizon_secs;
+            if in_time {
+                self.bundle.number(learnt.slot, hit.secs, hit.value);
+                events += 1;
             }
-            self.bundle.number(learnt.slot, hit.secs, hit.value);
-            rest = &rest[hit.len..];
-            events += 1;
-        }
+            in_time
+        });
         self.ordinal = self.ordinal.saturating_add(events);
-        bytes.len() - rest.len()
+        taken
     }
 
     fn event(&mut self, line: Line<'_>) -> Result<(), FoldError> {

@@ -7,9 +7,9 @@
 //! that depends on the data. One branch at the end asks whether every assumption held. If one did not,
 //! the general reader takes the line, so this one never decides that a line is bad.
 
-mod masks;
+mod vectors;
 
-use self::masks::Masks;
+use self::vectors::Vectors;
 use super::event::EventLine;
 use super::number::POWERS_OF_TEN;
 
@@ -76,17 +76,22 @@ impl Shape {
         Some(Self { prefix, prefix_len, prefix_mask, secs, separator, separator_mask, separator_len })
     }
 
-    /// Reads the line at the front of `bytes` if it has this shape, whatever its second.
+    /// Reads lines off the front of `bytes` while they have this shape, whatever their second, and `take`
+    /// takes them. Gives back how many bytes of lines it took.
+    #[inline]
+    pub fn read_all(&mut self, bytes: &[u8], take: impl FnMut(Hit) -> bool) -> usize {
+        vectors::with_widest(ReadAll { shape: self, bytes, take })
+    }
+
     #[inline(always)]
-    #[must_use]
-    pub fn read(&mut self, bytes: &[u8]) -> Option<Hit> {
+    fn read<V: Vectors>(&mut self, bytes: &[u8]) -> Option<Hit> {
         let head = bytes.first_chunk()?;
         let window = bytes.get(self.prefix_len..)?.first_chunk()?;
-        let masks = Masks::of(head, &self.prefix, window);
-        if masks.same & self.prefix_mask != self.prefix_mask && !self.move_to_second_of(head, masks.same) {
+        let same = V::equal(head, &self.prefix);
+        if same & self.prefix_mask != self.prefix_mask && !self.move_to_second_of(head, same) {
             return None;
         }
-        let window = Window { bytes: window, masks };
+        let window = Window::of::<V>(window);
         let (time_end, time_holds) = window.time_end();
         let separated = window.half(time_end) & self.separator_mask == self.separator;
         let value = window.value(time_end + self.separator_len);
@@ -114,6 +119,29 @@ impl Shape {
     }
 }
 
+/// [`Shape::read_all`] for any kind of vectors.
+struct ReadAll<'a, F> {
+    shape: &'a mut Shape,
+    bytes: &'a [u8],
+    take: F,
+}
+
+impl<F: FnMut(Hit) -> bool> vectors::Task for ReadAll<'_, F> {
+    type Output = usize;
+
+    #[inline(always)]
+    fn run<V: Vectors>(mut self) -> usize {
+        let mut rest = self.bytes;
+        while let Some(hit) = self.shape.read::<V>(rest) {
+            if !(self.take)(hit) {
+                break;
+            }
+            rest = &rest[hit.len..];
+        }
+        self.bytes.len() - rest.len()
+    }
+}
+
 /// The number that digits make, if they are all digits.
 fn read_secs(text: &[u8]) -> Option<i64> {
     text.iter().try_fold(0, |secs, byte| byte.is_ascii_digit().then(|| secs * 10 + i64::from(byte - b'0')))
@@ -123,7 +151,10 @@ fn read_secs(text: &[u8]) -> Option<i64> {
 /// [`WINDOW_BYTES`], so that a wrong guess reads wrong bytes, fails its check, and costs no branch.
 struct Window<'a> {
     bytes: &'a [u8; WINDOW_BYTES + WORD_BYTES],
-    masks: Masks,
+    /// A bit for each of the first [`WINDOW_BYTES`] that is no digit.
+    other: u32,
+    /// A bit for each that is LF.
+    line_ends: u32,
 }
 
 /// Where a value stands in the window.
@@ -139,7 +170,13 @@ struct Value {
     holds: bool,
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
+    #[inline(always)]
+    fn of<V: Vectors>(bytes: &'a [u8; WINDOW_BYTES + WORD_BYTES]) -> Self {
+        let looked_at = bytes.first_chunk().expect("the window is longer");
+        Self { bytes, other: V::other_than_digits(looked_at), line_ends: V::equal(looked_at, &[b'\n'; 32]) }
+    }
+
     #[inline(always)]
     fn byte(&self, at: usize) -> u8 {
         self.bytes[at % WINDOW_BYTES]
@@ -159,7 +196,7 @@ impl Window<'_> {
     /// Offset of the LF; without one, of the last byte, which is none and fails the check for it.
     #[inline(always)]
     fn line_end(&self) -> usize {
-        first(self.masks.line_ends)
+        first(self.line_ends)
     }
 
     /// Where the time ends, and whether its second is followed by nothing or by a point and one to six
@@ -169,7 +206,7 @@ impl Window<'_> {
         if self.bytes[0] != b'.' {
             return (0, true);
         }
-        let end = first(self.masks.other & !1);
+        let end = first(self.other & !1);
         (end, (2..=7).contains(&end))
     }
 
@@ -183,7 +220,7 @@ impl Window<'_> {
         let closed = self.half(end) & 0x00ff_ffff == u32::from_le_bytes(*b"\"]\n\0");
         let len = end.wrapping_sub(start);
         // The quote behind the value is a mark too, so there is always one.
-        let marks = self.masks.other >> (start % WINDOW_BYTES);
+        let marks = self.other >> (start % WINDOW_BYTES);
         let whole = first(marks);
         let point = usize::from(self.byte(start + whole) == b'.');
         let next = first(marks & marks.wrapping_sub(point as u32));
@@ -238,7 +275,10 @@ mod tests {
         let mut bytes = line.as_bytes().to_vec();
         bytes.push(b'\n');
         bytes.extend_from_slice(&PADDING);
-        shape.read(&bytes)
+        let mut hit = None;
+        let len = shape.read_all(&bytes, |first| hit.replace(first).is_none());
+        assert_eq!(hit.map_or(0, |hit| hit.len), len);
+        hit
     }
 
     /// The same fields, read the general way.
@@ -294,7 +334,7 @@ mod tests {
         ] {
             assert_eq!(read(&mut spaced, line), None, "{line}");
         }
-        assert_eq!(spaced.read(SPACED.as_bytes()), None, "too near to the end of the piece");
+        assert_eq!(spaced.read_all(SPACED.as_bytes(), |_| true), 0, "too near to the end of the piece");
     }
 
     #[test]
