@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::agent::AgentError;
 use crate::config::ConfigError;
 use crate::standalone::StandaloneError;
 
@@ -14,6 +15,12 @@ pub enum CliError {
     /// The server could not start or stop as it should.
     #[error(transparent)]
     Standalone(StandaloneError),
+    /// The agent could not start or stop as it should.
+    #[error(transparent)]
+    Agent(AgentError),
+    /// The runtime's threads.
+    #[error("start worker threads")]
+    StartThreads(#[source] io::Error),
     /// An argument makes no sense.
     #[error("{0}")]
     Argument(String),
