@@ -23,6 +23,7 @@ use clap::{Args, Parser, Subcommand};
 
 pub use error::CliError;
 
+use crate::agent::{self, AgentArgs};
 use crate::config::args::ConfigArgs;
 use crate::config::{ConfigError, Loaded, load, parse_duration};
 use crate::{logging, standalone};
@@ -57,6 +58,12 @@ enum Command {
     /// or SIGTERM; what was accepted is applied first. A second signal stops at once, and loses nothing
     /// that was acknowledged either.
     Standalone(ConfigArgs),
+    /// Take events of the programs on this machine and deliver them to Taba servers.
+    ///
+    /// Programs post to the agent and go on; it folds, compresses and retries until a server has
+    /// acknowledged. Log lines follow TABA_LOG_LEVEL and TABA_LOG_FORMAT. Stop with Ctrl-C or SIGTERM;
+    /// what it holds is delivered first.
+    Agent(Box<AgentArgs>),
     /// Record one event and wait until it is stored.
     Record(record::RecordArgs),
     /// Show what was counted in tabs.
@@ -92,6 +99,10 @@ impl Cli {
                 logging::init(&loaded.config.log);
                 standalone::run(&loaded.config).map_err(CliError::Standalone)
             }
+            Command::Agent(args) => {
+                logging::init(&effective(&ConfigArgs::default())?.config.log);
+                run_agent(*args)
+            }
             Command::Record(args) => record::run(&args),
             Command::Query(args) => query::run(&args),
             Command::Tabs(args) => tabs::run(&args),
@@ -100,6 +111,12 @@ impl Cli {
             Command::Config(command) => config::run(&command),
         }
     }
+}
+
+fn run_agent(args: AgentArgs) -> Result<(), CliError> {
+    standalone::raise_open_files();
+    let runtime = standalone::start_threads(0).map_err(CliError::StartThreads)?;
+    runtime.block_on(agent::run(args)).map_err(CliError::Agent)
 }
 
 /// The configuration of this process, from its flags, its environment and the file they name.
@@ -115,12 +132,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a duration such as 500ms, 30s, 5m or 1h".to_owned())
 }
 
-/// Asks again and again while a server that did answer before cannot be reached, as while it restarts.
+/// Asks again and again while a server that did answer before cannot be reached or is at a limit, as
+/// while it restarts.
 fn patiently<T>(pause: Duration, mut ask: impl FnMut() -> Result<T, CliError>) -> Result<T, CliError> {
     let mut told = false;
     loop {
         match ask() {
-            Err(error @ (CliError::Connect { .. } | CliError::Exchange { .. })) => {
+            Err(error) if error.is_passing() => {
                 if !std::mem::replace(&mut told, true) {
                     output::note(&format!("{error}; waiting for it"));
                 }

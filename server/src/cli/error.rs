@@ -2,6 +2,7 @@
 
 use std::io;
 
+use crate::agent::AgentError;
 use crate::config::ConfigError;
 use crate::standalone::StandaloneError;
 
@@ -14,6 +15,12 @@ pub enum CliError {
     /// The server could not start or stop as it should.
     #[error(transparent)]
     Standalone(StandaloneError),
+    /// The agent could not start or stop as it should.
+    #[error(transparent)]
+    Agent(AgentError),
+    /// The runtime's threads.
+    #[error("start worker threads")]
+    StartThreads(#[source] io::Error),
     /// An argument makes no sense.
     #[error("{0}")]
     Argument(String),
@@ -75,5 +82,14 @@ impl CliError {
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether another attempt may go better: a server away, cut off, restarting or at a limit.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Exchange { .. } => true,
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
+            _ => false,
+        }
     }
 }
