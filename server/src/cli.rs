@@ -115,8 +115,7 @@ impl Cli {
 
 fn run_agent(args: AgentArgs) -> Result<(), CliError> {
     standalone::raise_open_files();
-    let runtime = standalone::start_threads(0).map_err(CliError::StartThreads)?;
-    runtime.block_on(agent::run(args)).map_err(CliError::Agent)
+    agent::run(&args).map_err(CliError::Agent)
 }
 
 /// The configuration of this process, from its flags, its environment and the file they name.
