@@ -156,7 +156,12 @@ impl Delivery {
         let threads = config.endpoints.len() * config.senders_per_endpoint;
         let scheduler = Scheduler::new(config.rules(), config.endpoints.len());
         let shared = Arc::new(Shared {
-            state: Mutex::new(State { scheduler, batches: HashMap::new(), settling: BTreeSet::new(), closed: false }),
+            state: Mutex::new(State {
+                scheduler,
+                batches: HashMap::new(),
+                settling: BTreeSet::new(),
+                closed: false,
+            }),
             work: Condvar::new(),
             resolved: Condvar::new(),
             counters: Counters::default(),
@@ -316,9 +321,6 @@ impl Counters {
 
 impl AtomicTally {
     fn read(&self) -> Tally {
-        Tally {
-            batches: self.batches.load(Ordering::Relaxed),
-            events: self.events.load(Ordering::Relaxed),
-        }
+        Tally { batches: self.batches.load(Ordering::Relaxed), events: self.events.load(Ordering::Relaxed) }
     }
 }

@@ -12,8 +12,10 @@ pub fn check(endpoint: &str) -> Result<String, StartError> {
     let (scheme, authority) = trimmed.split_once("://").ok_or_else(bad)?;
     let speaks = scheme == "http" || (cfg!(feature = "tls") && scheme == "https");
     let uri: ureq::http::Uri = trimmed.parse().map_err(|_| bad())?;
-    let is_plain = !authority.contains(['/', '?', '#', '@']) && uri.host().is_some_and(|host| !host.is_empty());
-    if speaks && is_plain { Ok(trimmed.to_owned()) } else { Err(bad()) }
+    let host = uri.host().filter(|host| !host.is_empty()).ok_or_else(bad)?;
+    let has_good_port = authority == host || uri.port_u16().is_some();
+    let is_plain = !authority.contains(['/', '?', '#', '@']);
+    if speaks && is_plain && has_good_port { Ok(trimmed.to_owned()) } else { Err(bad()) }
 }
 
 #[cfg(test)]

@@ -84,8 +84,12 @@ impl Recorder {
             None => self.make_tab(tab, tab_type)?,
         };
         if tab.tab_type() != tab_type {
-            warn!(tab = tab.name(), first = tab.tab_type().as_str(), second = tab_type.as_str(),
-                "tab is used with two types; events of the second are not recorded");
+            warn!(
+                tab = tab.name(),
+                first = tab.tab_type().as_str(),
+                second = tab_type.as_str(),
+                "tab is used with two types; events of the second are not recorded"
+            );
             return Err(NotRecorded::Bad);
         }
         Ok(tab)

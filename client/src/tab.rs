@@ -25,9 +25,7 @@ pub(crate) enum NotRecorded {
     /// A bound was reached.
     Full,
     /// A defect of this library; the tab's events of this period are lost and counted.
-    Broken {
-        events: u64,
-    },
+    Broken { events: u64 },
 }
 
 pub(crate) struct Tab {

@@ -22,6 +22,7 @@ pub mod status;
 
 use std::io;
 use std::net::SocketAddr;
+use std::path::Path;
 use std::sync::Arc;
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
@@ -29,6 +30,7 @@ use std::time::{Duration, Instant};
 use taba_client::delivery::{Delivery, Load};
 use taba_core::BatchId;
 use tokio::net::TcpListener;
+use tokio::runtime::Builder;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -42,6 +44,9 @@ use crate::clock;
 
 /// How long open requests may take once the agent stops; programs post small bodies.
 const REQUESTS_WAIT: Duration = Duration::from_secs(5);
+
+/// Folding small posts is little work; an agent must not crowd out what it measures.
+const WORKER_THREADS: usize = 2;
 
 /// Why an agent does not run.
 #[derive(Debug, thiserror::Error)]
@@ -87,12 +92,21 @@ pub struct Agent {
 ///
 /// # Errors
 /// [`AgentError`] if it cannot start.
-pub async fn run(args: AgentArgs) -> Result<(), AgentError> {
-    let config = AgentConfig::from_args(&args).map_err(AgentError::Config)?;
-    let handler = |what| move |source| AgentError::System { what, source };
-    let mut terminate = signal(SignalKind::terminate()).map_err(handler("handle SIGTERM"))?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(handler("handle SIGINT"))?;
+pub fn run(args: &AgentArgs) -> Result<(), AgentError> {
+    let config = AgentConfig::from_args(args).map_err(AgentError::Config)?;
+    let mut threads = Builder::new_multi_thread();
+    let runtime = threads.worker_threads(WORKER_THREADS).thread_name("taba").enable_all().build();
+    let runtime = runtime.map_err(system("start worker threads"))?;
+    runtime.block_on(run_until_signal(config, args.listen_file.as_deref()))
+}
+
+async fn run_until_signal(config: AgentConfig, listen_file: Option<&Path>) -> Result<(), AgentError> {
+    let mut terminate = signal(SignalKind::terminate()).map_err(system("handle SIGTERM"))?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(system("handle SIGINT"))?;
     let agent = Agent::start(config).await?;
+    if let Some(path) = listen_file {
+        write_address(path, agent.address()).map_err(system("write the address file"))?;
+    }
     tokio::select! {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
@@ -100,6 +114,17 @@ pub async fn run(args: AgentArgs) -> Result<(), AgentError> {
     info!("agent is stopping");
     agent.drain().await;
     Ok(())
+}
+
+fn system(what: &'static str) -> impl FnOnce(io::Error) -> AgentError {
+    move |source| AgentError::System { what, source }
+}
+
+/// In one step: who sees the file sees all of the address.
+fn write_address(path: &Path, address: SocketAddr) -> io::Result<()> {
+    let unfinished = path.with_extension("tmp");
+    std::fs::write(&unfinished, format!("{address}\n"))?;
+    std::fs::rename(&unfinished, path)
 }
 
 impl Agent {
@@ -183,7 +208,7 @@ fn start_intake(config: &AgentConfig) -> Result<Intake, AgentError> {
             spool.forget(batch);
         }
     });
-    let delivery = delivery.map_err(|source| AgentError::System { what: "start a sender", source })?;
+    let delivery = delivery.map_err(system("start a sender"))?;
     for batch in leftover {
         if delivery.offer(batch).is_err() {
             warn!("more batches in the spool than are sent in one run; the others wait for the next");
@@ -203,7 +228,7 @@ fn start_flusher(
     let Some(flush_every) = flush_every else { return Ok(None) };
     let intake = Arc::clone(intake);
     let spawned = std::thread::Builder::new().name("taba-flush".into()).spawn(move || intake.run(flush_every));
-    let flusher = spawned.map_err(|source| AgentError::System { what: "start the flush thread", source })?;
+    let flusher = spawned.map_err(system("start the flush thread"))?;
     Ok(Some(flusher))
 }
 

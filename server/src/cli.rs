@@ -101,7 +101,7 @@ impl Cli {
             }
             Command::Agent(args) => {
                 logging::init(&effective(&ConfigArgs::default())?.config.log);
-                run_agent(*args)
+                run_agent(&args)
             }
             Command::Record(args) => record::run(&args),
             Command::Query(args) => query::run(&args),
@@ -113,10 +113,9 @@ impl Cli {
     }
 }
 
-fn run_agent(args: AgentArgs) -> Result<(), CliError> {
+fn run_agent(args: &AgentArgs) -> Result<(), CliError> {
     standalone::raise_open_files();
-    let runtime = standalone::start_threads(0).map_err(CliError::StartThreads)?;
-    runtime.block_on(agent::run(args)).map_err(CliError::Agent)
+    agent::run(args).map_err(CliError::Agent)
 }
 
 /// The configuration of this process, from its flags, its environment and the file they name.

@@ -21,6 +21,9 @@ pub struct AgentArgs {
     /// Address to listen on [default: 127.0.0.1:8279].
     #[arg(long, value_name = "ADDR", env = "TABA_AGENT_LISTEN")]
     pub listen: Option<SocketAddr>,
+    /// File to write the address to that is really listened on, for scripts that listen on port 0.
+    #[arg(long, value_name = "FILE", env = "TABA_AGENT_LISTEN_FILE")]
+    pub listen_file: Option<PathBuf>,
     /// A server to send to, as http://host:port; repeat for several [default: http://127.0.0.1:8300].
     #[arg(long, value_name = "URL", env = "TABA_AGENT_SERVER", value_delimiter = ',')]
     pub server: Vec<String>,

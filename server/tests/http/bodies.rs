@@ -10,6 +10,8 @@ use tokio::net::TcpStream;
 
 use crate::lab::{Lab, PATIENCE, body, now_secs, parse};
 
+type Encode = fn(&[u8]) -> Vec<u8>;
+
 fn zlib(text: &[u8]) -> Vec<u8> {
     let mut encoder = ZlibEncoder::new(Vec::new(), Compression::default());
     encoder.write_all(text).unwrap();
@@ -48,7 +50,7 @@ fn chunks(bytes: &[u8], size: usize) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_encoding_is_taken_on_every_posting_endpoint() {
     let lab = Lab::start().await;
-    let encodings: [(&str, fn(&[u8]) -> Vec<u8>); 7] = [
+    let encodings: [(&str, Encode); 7] = [
         ("", <[u8]>::to_vec),
         ("identity", <[u8]>::to_vec),
         ("gzip", gzip),
@@ -198,7 +200,8 @@ async fn a_large_body_streams_through_in_bounded_memory() {
     let (head, tail) = ("1\n\nc\n\nt\n", "\n\n");
     let length = head.len() + 100 * block.len() + tail.len();
     let mut stream = TcpStream::connect(lab.addr).await.unwrap();
-    let request = format!("POST /post HTTP/1.1\r\nHost: lab\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
+    let request =
+        format!("POST /post HTTP/1.1\r\nHost: lab\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n");
     stream.write_all(request.as_bytes()).await.unwrap();
     stream.write_all(head.as_bytes()).await.unwrap();
     let before = resident_bytes();
@@ -218,8 +221,12 @@ async fn a_large_body_streams_through_in_bounded_memory() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn bodies_beyond_their_limits_are_too_large_and_leave_nothing() {
-    let limits =
-        Limits { body_bytes_max: 10_000, inflated_bytes_max: 20_000, parts_bytes_max: 2_000, ..Limits::default() };
+    let limits = Limits {
+        body_bytes_max: 10_000,
+        inflated_bytes_max: 20_000,
+        parts_bytes_max: 2_000,
+        ..Limits::default()
+    };
     let lab = Lab::start_with(limits, None).await;
     let event = format!("[\"CounterGroup\", {}, \"1\"]\n", now_secs());
     let long = format!("1\n\nc\n\nt\n{}\n\n", event.repeat(1000));

@@ -182,7 +182,10 @@ async fn shutdown_finishes_open_requests_and_closes_idle_connections() {
     idle.read_exact(&mut [0; 15]).await.unwrap();
     let text = body("c", &[("t", "TotalsCounter", "1")]);
     let mut open = TcpStream::connect(lab.addr).await.unwrap();
-    let head = format!("POST /post HTTP/1.1\r\nHost: lab\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n", text.len());
+    let head = format!(
+        "POST /post HTTP/1.1\r\nHost: lab\r\nExpect: 100-continue\r\nContent-Length: {}\r\n\r\n",
+        text.len()
+    );
     open.write_all(head.as_bytes()).await.unwrap();
     open.read_exact(&mut [0; 25]).await.unwrap();
     lab.begin_stop();
@@ -218,7 +221,9 @@ async fn http2_without_tls_works_on_the_same_port() {
     let connection = tokio::spawn(connection);
     for _ in 0..3 {
         let text = body("c", &[("t", "TotalsCounter", "1")]);
-        let request = axum::http::Request::post(format!("http://{}/post", lab.addr)).body(Full::from(text)).unwrap();
+        let request = axum::http::Request::post(format!("http://{}/post", lab.addr))
+            .body(Full::<bytes::Bytes>::from(text))
+            .unwrap();
         let reply = sender.send_request(request).await.unwrap();
         assert_eq!((reply.status().as_u16(), reply.version()), (200, axum::http::Version::HTTP_2));
         assert!(reply.into_body().collect().await.unwrap().to_bytes().is_empty());

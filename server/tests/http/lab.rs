@@ -115,7 +115,7 @@ impl Lab {
             write!(request, "{name}: {value}\r\n").unwrap();
         }
         let chunked = headers.iter().any(|(name, _)| name.eq_ignore_ascii_case("transfer-encoding"));
-        if !body.is_empty() && !chunked || method == "POST" && !chunked {
+        if !chunked && (method == "POST" || !body.is_empty()) {
             write!(request, "Content-Length: {}\r\n", body.len()).unwrap();
         }
         request.push_str("\r\n");

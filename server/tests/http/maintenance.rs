@@ -29,9 +29,14 @@ async fn maintenance_needs_the_token_and_queries_do_not() {
     let lab = Lab::start_with(Limits::default(), Some("secret")).await;
     for path in ALL {
         for authorization in ["", "Bearer wrong", "Basic secret", "Bearer secret2"] {
-            let headers: &[_] = if authorization.is_empty() { &[] } else { &[("Authorization", authorization)] };
+            let headers: &[_] =
+                if authorization.is_empty() { &[] } else { &[("Authorization", authorization)] };
             let reply = lab.post(path, headers, b"").await;
-            assert_eq!((reply.status, reply.header("www-authenticate")), (401, "Bearer"), "{path} {authorization}");
+            assert_eq!(
+                (reply.status, reply.header("www-authenticate")),
+                (401, "Bearer"),
+                "{path} {authorization}"
+            );
         }
         let path = if path == "/delete" { "/delete?name=none" } else { path };
         for method in ["POST", "DELETE"] {
