@@ -98,7 +98,7 @@ pub fn run(config: &Config) -> Result<(), StandaloneError> {
 }
 
 /// A runtime with this many threads; 0 means one per core.
-pub(crate) fn start_threads(wanted: usize) -> std::io::Result<Runtime> {
+fn start_threads(wanted: usize) -> std::io::Result<Runtime> {
     let threads = if wanted > 0 { wanted } else { available_parallelism()?.get() };
     Builder::new_multi_thread().worker_threads(threads).thread_name("taba").enable_all().build()
 }

@@ -18,9 +18,6 @@ pub enum CliError {
     /// The agent could not start or stop as it should.
     #[error(transparent)]
     Agent(AgentError),
-    /// The runtime's threads.
-    #[error("start worker threads")]
-    StartThreads(#[source] io::Error),
     /// An argument makes no sense.
     #[error("{0}")]
     Argument(String),
