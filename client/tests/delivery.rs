@@ -55,8 +55,7 @@ fn a_batch_is_retried_under_its_id_with_the_same_bytes_until_it_is_acknowledged(
 fn a_poison_batch_is_dropped_and_counted_and_its_neighbours_arrive() {
     for status in [400, 409, 413, 415] {
         let poison = |request: &peer::Request| request.header("Idempotency-Key") == Some("producer/1");
-        let peer =
-            Peer::start(move |_, request| Reply::Status(if poison(request) { status } else { 200 }));
+        let peer = Peer::start(move |_, request| Reply::Status(if poison(request) { status } else { 200 }));
         let (delivery, _fates) = start(DeliveryConfig::new(vec![peer.url()]));
         delivery.offer(batch(1)).expect("room");
         delivery.offer(batch(2)).expect("room");

@@ -197,7 +197,8 @@ fn start_intake(config: &AgentConfig) -> Result<Intake, AgentError> {
         sequence += 1;
         BatchId { producer: producer.clone(), sequence }
     };
-    let opened = config.spool.as_ref().map(|spool| Spool::open(spool, config.protocol, clock::now(), next_id));
+    let opened =
+        config.spool.as_ref().map(|spool| Spool::open(spool, config.protocol, clock::now(), next_id));
     let (spool, leftover) = match opened.transpose().map_err(AgentError::Spool)? {
         Some((spool, leftover)) => (Some(Arc::new(spool)), leftover),
         None => (None, Vec::new()),
@@ -215,8 +216,7 @@ fn start_intake(config: &AgentConfig) -> Result<Intake, AgentError> {
             break;
         }
     }
-    let intake =
-        Intake::new(config.protocol, config.buffer_bytes_max, producer, Arc::new(delivery), spool);
+    let intake = Intake::new(config.protocol, config.buffer_bytes_max, producer, Arc::new(delivery), spool);
     intake.continue_after(sequence);
     Ok(intake)
 }
@@ -227,7 +227,8 @@ fn start_flusher(
 ) -> Result<Option<JoinHandle<()>>, AgentError> {
     let Some(flush_every) = flush_every else { return Ok(None) };
     let intake = Arc::clone(intake);
-    let spawned = std::thread::Builder::new().name("taba-flush".into()).spawn(move || intake.run(flush_every));
+    let spawned =
+        std::thread::Builder::new().name("taba-flush".into()).spawn(move || intake.run(flush_every));
     let flusher = spawned.map_err(system("start the flush thread"))?;
     Ok(Some(flusher))
 }

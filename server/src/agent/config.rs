@@ -149,8 +149,10 @@ impl AgentConfig {
             return Err(BadConfig::Range { flag: "--flush-seconds", range: "0 to 3600" });
         }
         let flush_every = (flush_secs > 0.0).then(|| Duration::from_secs_f64(flush_secs));
-        let spool =
-            args.spool.clone().map(|dir| SpoolConfig { dir, bytes_max: args.spool_bytes.max(SPOOL_BYTES_MIN) });
+        let spool = args
+            .spool
+            .clone()
+            .map(|dir| SpoolConfig { dir, bytes_max: args.spool_bytes.max(SPOOL_BYTES_MIN) });
         let config = Self {
             listen: args.listen.unwrap_or(listen),
             protocol: args.server_protocol,

@@ -6,9 +6,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use parking_lot::Mutex;
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
 use prometheus_client::metrics::counter::ConstCounter;
 use prometheus_client::metrics::gauge::ConstGauge;
-use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 use taba_client::delivery::Tally;
 use taba_core::{BadCounts, BadReason};
@@ -74,14 +74,26 @@ impl AgentCollector {
         let load = |counter: &AtomicU64| counter.load(Ordering::Relaxed);
         counter(encoder, "taba_agent_posts", "Posts taken in", load(&self.counters.posts))?;
         counter(encoder, "taba_agent_events", "Events taken in", load(&self.counters.events))?;
-        counter(encoder, "taba_agent_posts_refused", "Posts answered with 400 or 415", load(&self.counters.refused))?;
+        counter(
+            encoder,
+            "taba_agent_posts_refused",
+            "Posts answered with 400 or 415",
+            load(&self.counters.refused),
+        )?;
         let at_capacity = load(&self.counters.at_capacity);
         counter(encoder, "taba_agent_posts_at_capacity", "Posts answered with 503", at_capacity)?;
         let buffered = self.intake.buffered();
-        gauge(encoder, "taba_agent_buffered_events", "Events not sealed into a batch yet", buffered.events as f64)?;
+        gauge(
+            encoder,
+            "taba_agent_buffered_events",
+            "Events not sealed into a batch yet",
+            buffered.events as f64,
+        )?;
         gauge(encoder, "taba_agent_buffer_fill_ratio", "Memory in use over its bound", self.intake.fill())?;
         match &self.intake.spool {
-            Some(spool) => gauge(encoder, "taba_agent_spool_bytes", "Bytes of spool files", spool.bytes() as f64),
+            Some(spool) => {
+                gauge(encoder, "taba_agent_spool_bytes", "Bytes of spool files", spool.bytes() as f64)
+            }
             None => Ok(()),
         }
     }
@@ -89,7 +101,8 @@ impl AgentCollector {
     fn encode_bad(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let bad = *self.counters.bad.lock();
         let help = "Events not counted, by reason";
-        let mut family = encoder.encode_descriptor("taba_agent_bad_events", help, None, MetricType::Counter)?;
+        let mut family =
+            encoder.encode_descriptor("taba_agent_bad_events", help, None, MetricType::Counter)?;
         for reason in BadReason::ALL {
             let label = [("reason", reason.as_str())];
             ConstCounter::new(bad.get(reason)).encode(family.encode_family(&label)?)?;
@@ -104,7 +117,8 @@ impl AgentCollector {
         let stats = self.intake.delivery.stats();
         counter(encoder, "taba_agent_attempts", "Requests to servers, retries included", stats.attempts)?;
         let mut tally = |fate: &str, tally: Tally| {
-            let (batches, events) = (format!("taba_agent_batches_{fate}"), format!("taba_agent_events_{fate}"));
+            let (batches, events) =
+                (format!("taba_agent_batches_{fate}"), format!("taba_agent_events_{fate}"));
             counter(encoder, &batches, &format!("Batches {fate} by servers or age"), tally.batches)?;
             counter(encoder, &events, &format!("Events in batches {fate}"), tally.events)
         };
@@ -115,7 +129,8 @@ impl AgentCollector {
 
     fn encode_endpoints(&self, encoder: &mut DescriptorEncoder<'_>) -> Result<(), std::fmt::Error> {
         let help = "Whether an endpoint is in use (1) or only probed (0)";
-        let mut family = encoder.encode_descriptor("taba_agent_endpoint_up", help, None, MetricType::Gauge)?;
+        let mut family =
+            encoder.encode_descriptor("taba_agent_endpoint_up", help, None, MetricType::Gauge)?;
         for (endpoint, load) in self.intake.delivery.endpoints() {
             let label = [("endpoint", endpoint)];
             ConstGauge::new(i64::from(load.healthy)).encode(family.encode_family(&label)?)?;
@@ -134,7 +149,12 @@ fn counter(
     counter.encode(encoder.encode_descriptor(name, help, None, counter.metric_type())?)
 }
 
-fn gauge(encoder: &mut DescriptorEncoder<'_>, name: &str, help: &str, value: f64) -> Result<(), std::fmt::Error> {
+fn gauge(
+    encoder: &mut DescriptorEncoder<'_>,
+    name: &str,
+    help: &str,
+    value: f64,
+) -> Result<(), std::fmt::Error> {
     let gauge = ConstGauge::new(value);
     gauge.encode(encoder.encode_descriptor(name, help, None, gauge.metric_type())?)
 }

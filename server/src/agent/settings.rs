@@ -56,7 +56,9 @@ pub enum BadSettings {
     #[error("AGENT_QUEUES_PER_SERVER must be 1 to 64, not {0}")]
     QueuesPerServer(usize),
     /// Copies are not made.
-    #[error("DOUBLE_AGENT is not supported: remove it, and let programs post to both agents if both must see all")]
+    #[error(
+        "DOUBLE_AGENT is not supported: remove it, and let programs post to both agents if both must see all"
+    )]
     DoubleAgent,
 }
 
@@ -136,7 +138,8 @@ mod tests {
 
     #[test]
     fn zero_seconds_are_passive_and_allowed() {
-        let text = r#"{"AGENT_PORT": 1, "SERVER_ENDPOINTS": [{"host": "a", "port": 1}], "AGENT_FLUSH_SECONDS": 0}"#;
+        let text =
+            r#"{"AGENT_PORT": 1, "SERVER_ENDPOINTS": [{"host": "a", "port": 1}], "AGENT_FLUSH_SECONDS": 0}"#;
         assert_eq!(Settings::parse(text).expect("a valid file").flush_secs, 0.0);
     }
 }

@@ -274,7 +274,9 @@ mod tests {
     fn a_request_holds_one_client_and_at_most_60_000_events() {
         let lines = "[\"CounterGroup\", 1, \"1\"]\n".repeat(60_001);
         let mut gather = LineGather::default();
-        gather.add(&read(&format!("1\n\na\n\nn\n{lines}\n\nb\n\nn\n{}\n\n", &lines[..24])).block).expect("good");
+        gather
+            .add(&read(&format!("1\n\na\n\nn\n{lines}\n\nb\n\nn\n{}\n\n", &lines[..24])).block)
+            .expect("good");
         let events: Vec<u64> = gather.seal().iter().map(|request| request.events).collect();
         assert_eq!(events, [60_000, 1, 1]);
     }
