@@ -39,6 +39,25 @@ pub(crate) fn add_sums(a: f64, b: f64) -> f64 {
     (a + b).clamp(f64::MIN, f64::MAX)
 }
 
+/// A value `count` times; as [`add_sums`], never infinite.
+#[inline]
+pub(crate) fn times(value: f64, count: u64) -> f64 {
+    (value * count as f64).clamp(f64::MIN, f64::MAX)
+}
+
+/// The sum of finite values. Four partial sums do not wait for each other; none of them can become NaN,
+/// because what became infinite stays so.
+#[inline]
+pub(crate) fn sum(values: &[f64]) -> f64 {
+    let mut partial = [0.0; 4];
+    let (fours, rest) = values.as_chunks::<4>();
+    for four in fours {
+        partial.iter_mut().zip(four).for_each(|(sum, value)| *sum += value);
+    }
+    partial.iter_mut().zip(rest).for_each(|(sum, value)| *sum += value);
+    partial.into_iter().fold(0.0, |sum, part| add_sums(sum, part.clamp(f64::MIN, f64::MAX)))
+}
+
 /// The nearest integer, ties to even; only for magnitudes up to [`UNITS_MAX`].
 #[inline]
 fn nearest(value: f64) -> f64 {
@@ -63,23 +82,48 @@ fn is_near(value: f64, power: f64) -> bool {
 }
 
 /// The smallest number of decimal places (at most 6) that hold every value.
-fn places(values: impl Iterator<Item = f64> + Clone, fits: impl Fn(f64, f64) -> bool) -> Option<usize> {
+fn places(values: &(impl Iterator<Item = f64> + Clone), fits: impl Fn(f64, f64) -> bool) -> Option<usize> {
     (0..POWERS.len()).find(|k| values.clone().all(|value| fits(value, POWERS[*k])))
 }
 
 /// Appends values in any order.
 pub(crate) fn put_values(out: &mut Vec<u8>, values: &[f64]) {
-    let Some(k) = places(values.iter().copied(), is_exact) else {
+    let Some(k) = places(&values.iter().copied(), is_exact) else {
         out.push(TAG_RAW);
         values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
         return;
     };
     let signed = values.iter().any(|value| *value < 0.0);
     out.push(k as u8 | if signed { TAG_SIGNED } else { 0 });
+    let mut at = out.len();
+    // Room for the longest items, so that there is no question of room per item.
+    out.resize(at + VARINT_BYTES_MAX * values.len(), 0);
     for value in values {
         let units = nearest(value * POWERS[k]) as i64;
-        if signed { put_zigzag(out, units) } else { put_varint(out, units as u64) }
+        let mapped = if signed { (units << 1) ^ (units >> 63) } else { units };
+        let (bytes, len) = short_varint(mapped as u64);
+        out[at..at + VARINT_BYTES_MAX].copy_from_slice(&bytes.to_le_bytes());
+        at += len;
     }
+    out.truncate(at);
+}
+
+/// Longest item: [`UNITS_MAX`] and a sign are 52 bits, so 8 bytes of 7 bits hold them.
+const VARINT_BYTES_MAX: usize = 8;
+
+/// A varint below 2^56 and its length. Lengths change from item to item, and a loop over the bytes would
+/// be guessed wrong about every other time; short items go without a branch.
+#[inline(always)]
+fn short_varint(value: u64) -> (u64, usize) {
+    let low = value & 0x7f | (value & 0x3f80) << 1 | (value & 0x1f_c000) << 2 | (value & 0xfe0_0000) << 3;
+    if value < 1 << 28 {
+        let more = u32::from(value >= 1 << 7) + u32::from(value >= 1 << 14) + u32::from(value >= 1 << 21);
+        return (low | 0x0080_8080 & ((1 << (8 * more)) - 1), 1 + more as usize);
+    }
+    let high = (0..4).fold(0, |high, place| high | (value >> (28 + 7 * place) & 0x7f) << (8 * place));
+    let len = (value.ilog2() / 7 + 1) as usize;
+    let more = 0x0080_8080_8080_8080 & ((1 << (8 * (len - 1))) - 1);
+    (low | high << 32 | more, len)
 }
 
 /// Reads `len` values.
@@ -104,14 +148,14 @@ pub(crate) fn read_values(reader: &mut Reader<'_>, len: usize, out: &mut Vec<f64
 
 /// Appends numbers whose neighbours are close, bit for bit.
 pub(crate) fn put_series(out: &mut Vec<u8>, values: impl Iterator<Item = f64> + Clone) {
-    let k = places(values.clone(), is_exact);
+    let k = places(&values, is_exact);
     put_differences(out, values, k);
 }
 
 /// Appends sums: as [`put_series`], but a sum within the rounding error of adding decimals is written as
 /// that decimal.
 pub(crate) fn put_sums(out: &mut Vec<u8>, sums: impl Iterator<Item = f64> + Clone) {
-    let k = places(sums.clone(), is_near);
+    let k = places(&sums, is_near);
     put_differences(out, sums, k);
 }
 
@@ -238,4 +282,22 @@ pub(crate) fn read_counts(
         number = number.checked_add(1).ok_or(malformed)?;
     }
     Ok(len)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use proptest::prelude::*;
+
+    proptest! {
+        /// forall v < 2^56: the form without branches has the bytes of the plain one.
+        #[test]
+        fn short_varints_are_varints(bits in 0..57_u32, any: u64) {
+            let value = any & ((1 << bits) - 1);
+            let mut expected = Vec::new();
+            put_varint(&mut expected, value);
+            let (bytes, len) = short_varint(value);
+            prop_assert_eq!(&bytes.to_le_bytes()[..len], &expected[..]);
+        }
+    }
 }

@@ -70,7 +70,7 @@ impl Value {
             Self::Float(number) => write!(out, "{number:?}").expect("writing to a string cannot fail"),
             Self::String(text) => write_string(out, text),
             Self::Array(items) => {
-                write_list(out, ['[', ']'], ",", items, Value::write_compact);
+                write_list(out, ['[', ']'], ",", items, Self::write_compact);
             }
             Self::Object(members) => write_list(out, ['{', '}'], ",", members, |(key, value), out| {
                 write_string(out, key);
@@ -345,3 +345,6 @@ fn sorted_members(mut members: Vec<(String, Value)>) -> Vec<(String, Value)> {
     members.dedup_by(|later, first| later.0 == first.0);
     members
 }
+
+#[cfg(test)]
+mod tests;

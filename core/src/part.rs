@@ -17,6 +17,10 @@ use crate::wire::bytes::{Malformed, Reader, put_prefixed, put_varint};
 const KIND_STATE: u8 = 0;
 const KIND_DELETE: u8 = 1;
 
+/// Most events one part may claim to hold. A part is at least 8 bytes, so a block of 64 MiB has at most
+/// 2^23 of them, and the sum of what they claim stays below 2^64.
+pub const EVENTS_MAX: u64 = 1 << 40;
+
 /// One entry of a block of parts; borrows from the block.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Part<'a> {
@@ -50,6 +54,9 @@ pub enum BadPart {
     /// A name breaks the rules.
     #[error("bad name in a part")]
     Name(#[source] BadName),
+    /// It claims to hold more than [`EVENTS_MAX`] events.
+    #[error("a part claims {0} events, more than {EVENTS_MAX}")]
+    Events(u64),
 }
 
 impl<'a> Part<'a> {
@@ -80,7 +87,7 @@ impl<'a> Part<'a> {
             KIND_STATE => Ok(Part::State {
                 tab: read_name(reader)?,
                 client: read_name(reader)?,
-                events: reader.varint().map_err(BadPart::Malformed)?,
+                events: read_events(reader)?,
                 state: reader.prefixed().map_err(BadPart::Malformed)?,
             }),
             KIND_DELETE => Ok(Part::Delete { tab: read_name(reader)? }),
@@ -100,6 +107,11 @@ impl<'a> Part<'a> {
 fn read_name<'a>(reader: &mut Reader<'a>) -> Result<&'a str, BadPart> {
     let bytes = reader.prefixed().map_err(BadPart::Malformed)?;
     name::check(bytes).map_err(BadPart::Name)
+}
+
+fn read_events(reader: &mut Reader<'_>) -> Result<u64, BadPart> {
+    let events = reader.varint().map_err(BadPart::Malformed)?;
+    if events > EVENTS_MAX { Err(BadPart::Events(events)) } else { Ok(events) }
 }
 
 /// Reads a block of parts one by one; ends after the first error.
@@ -182,6 +194,18 @@ mod tests {
         assert_eq!(blocks.len(), 1);
         assert_eq!(blocks[0].0, vbuckets.of("a"));
         assert_eq!(iter(blocks[0].1).collect::<Vec<_>>(), [Ok(first), Ok(second)]);
+    }
+
+    #[test]
+    fn a_part_that_claims_more_events_than_can_be_summed_is_refused() {
+        let block = |events| {
+            let mut block = Vec::new();
+            Part::State { tab: "a", client: "c", events, state: b"" }.encode(&mut block);
+            block
+        };
+        assert!(iter(&block(EVENTS_MAX)).all(|part| part.is_ok()));
+        let claimed = EVENTS_MAX + 1;
+        assert_eq!(iter(&block(claimed)).last(), Some(Err(BadPart::Events(claimed))));
     }
 
     #[test]

@@ -94,7 +94,9 @@ impl Sketch {
     #[must_use]
     pub fn sum(&self) -> f64 {
         match &self.settled().form {
-            Form::Exact(pairs) => pairs.iter().fold(0.0, |sum, pair| add_sums(sum, pair.0 * pair.1 as f64)),
+            Form::Exact(pairs) => {
+                pairs.iter().fold(0.0, |sum, pair| add_sums(sum, columns::times(pair.0, pair.1)))
+            }
             Form::Histogram(histogram) => histogram.sum,
         }
     }

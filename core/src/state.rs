@@ -33,7 +33,8 @@ pub struct Event<'a> {
 /// The value of an event.
 #[derive(Clone, Copy, Debug)]
 pub enum Payload<'a> {
-    /// A finite number.
+    /// A finite number. Only for types that [take numbers](TabType::takes_numbers): the others keep a
+    /// value as it was written, and a float forgets how.
     Number(f64),
     /// Anything else: JSON text. May be any text; the type checks it.
     Json(&'a str),

@@ -11,8 +11,8 @@ use taba_core::wire::v2::Batch;
 use taba_fuzz::mutate::Mutator;
 use taba_fuzz::{TARGETS, Target};
 
-/// About five seconds of a debug build for all targets together.
-const MUTATIONS_PER_TARGET: usize = 5000;
+/// A few seconds of a debug build for all targets together.
+const MUTATIONS_PER_TARGET: usize = 20_000;
 /// Mutation may not grow an input beyond this.
 const INPUT_BYTES_MAX: usize = 16 << 10;
 

@@ -25,7 +25,7 @@ pub use error::CliError;
 
 use crate::agent::{self, AgentArgs};
 use crate::config::args::ConfigArgs;
-use crate::config::{Config, ConfigError, Loaded, load, parse_duration};
+use crate::config::{ConfigError, Loaded, load, parse_duration};
 use crate::{logging, standalone};
 
 const FIRST_MINUTE: &str = "\
@@ -58,11 +58,12 @@ enum Command {
     /// or SIGTERM; what was accepted is applied first. A second signal stops at once, and loses nothing
     /// that was acknowledged either.
     Standalone(ConfigArgs),
-    /// Forward events of the programs on this machine to Taba servers.
+    /// Take events of the programs on this machine and deliver them to Taba servers.
     ///
-    /// Programs post to it on localhost. It folds, gives every batch an id, compresses, and tries again
-    /// until a server acknowledges, so each event counts once.
-    Agent(AgentArgs),
+    /// Programs post to the agent and go on; it folds, compresses and retries until a server has
+    /// acknowledged. Log lines follow TABA_LOG_LEVEL and TABA_LOG_FORMAT. Stop with Ctrl-C or SIGTERM;
+    /// what it holds is delivered first.
+    Agent(Box<AgentArgs>),
     /// Record one event and wait until it is stored.
     Record(record::RecordArgs),
     /// Show what was counted in tabs.
@@ -99,8 +100,8 @@ impl Cli {
                 standalone::run(&loaded.config).map_err(CliError::Standalone)
             }
             Command::Agent(args) => {
-                logging::init(&Config::default().log);
-                agent::run(&args).map_err(CliError::Agent)
+                logging::init(&effective(&ConfigArgs::default())?.config.log);
+                run_agent(&args)
             }
             Command::Record(args) => record::run(&args),
             Command::Query(args) => query::run(&args),
@@ -110,6 +111,11 @@ impl Cli {
             Command::Config(command) => config::run(&command),
         }
     }
+}
+
+fn run_agent(args: &AgentArgs) -> Result<(), CliError> {
+    standalone::raise_open_files();
+    agent::run(args).map_err(CliError::Agent)
 }
 
 /// The configuration of this process, from its flags, its environment and the file they name.
@@ -125,12 +131,13 @@ fn duration(text: &str) -> Result<Duration, String> {
     parse_duration(text).ok_or_else(|| "expected a duration such as 500ms, 30s, 5m or 1h".to_owned())
 }
 
-/// Asks again and again while a server that did answer before cannot be reached, as while it restarts.
+/// Asks again and again while a server that did answer before cannot be reached or is at a limit, as
+/// while it restarts.
 fn patiently<T>(pause: Duration, mut ask: impl FnMut() -> Result<T, CliError>) -> Result<T, CliError> {
     let mut told = false;
     loop {
         match ask() {
-            Err(error @ (CliError::Connect { .. } | CliError::Exchange { .. })) => {
+            Err(error) if error.is_passing() => {
                 if !std::mem::replace(&mut told, true) {
                     output::note(&format!("{error}; waiting for it"));
                 }

@@ -55,7 +55,7 @@ use crate::query::Queries;
 const PARAMS_BODY_BYTES_MAX: u64 = 102_400;
 
 /// The paths that metrics tell apart; everything else counts as `other`.
-const ENDPOINTS: [&str; 24] = [
+const ENDPOINTS: [&str; 25] = [
     "/post",
     "/post_zip",
     "/tabs",
@@ -78,6 +78,7 @@ const ENDPOINTS: [&str; 24] = [
     "/v2/query",
     "/v2/tabs",
     "/v2/openapi.json",
+    "/livez",
     "/readyz",
     "/metrics",
 ];
@@ -162,7 +163,6 @@ impl App {
 }
 
 /// All routes over an app.
-#[must_use]
 pub fn router(app: Arc<App>) -> Router {
     Router::new()
         .route("/post", on_post(post::plain))

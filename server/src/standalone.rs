@@ -23,6 +23,8 @@ use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 use tracing::{info, warn};
 
+pub(crate) use self::limit::raise_open_files;
+
 use self::listen::ListenFile;
 use self::signals::Signals;
 use crate::config::{Config, ServerConfig, StoreConfig};
@@ -87,7 +89,7 @@ pub enum StandaloneError {
 /// # Errors
 /// [`StandaloneError`].
 pub fn run(config: &Config) -> Result<(), StandaloneError> {
-    limit::raise_open_files();
+    raise_open_files();
     let runtime = start_threads(config.server.worker_threads).map_err(StandaloneError::StartThreads)?;
     let outcome = runtime.block_on(serve(config));
     // Only work that nobody waits for any more can be left on the threads.
@@ -95,6 +97,7 @@ pub fn run(config: &Config) -> Result<(), StandaloneError> {
     outcome
 }
 
+/// A runtime with this many threads; 0 means one per core.
 fn start_threads(wanted: usize) -> std::io::Result<Runtime> {
     let threads = if wanted > 0 { wanted } else { available_parallelism()?.get() };
     Builder::new_multi_thread().worker_threads(threads).thread_name("taba").enable_all().build()

@@ -31,11 +31,12 @@ pub struct Target(&'static str);
 const TARGETS: [Target; 4] =
     [Target("v1_decoder"), Target("v2_decoder"), Target("state_decoder"), Target("zlib_body")];
 
-/// Longest input libFuzzer makes. Every limit that depends on length is far lower in the targets.
-const INPUT_BYTES_MAX: u32 = 64 << 10;
+/// Longest input libFuzzer makes. The limits that depend on length are far lower in the targets, and
+/// longer inputs are slower without reaching more.
+const INPUT_BYTES_MAX: u32 = 16 << 10;
 /// One input may take this long before it counts as a hang; they take well under a millisecond.
 const INPUT_SECONDS_MAX: u32 = 10;
-/// All of a fuzzing process. Inputs are 64 KiB and may cost some MiB; the corpus stays below 100 MiB.
+/// All of a fuzzing process. Inputs are 16 KiB and may cost some MiB; the corpus stays below 100 MiB.
 const MEMORY_MIB_MAX: u32 = 1024;
 
 impl Target {

@@ -64,17 +64,39 @@ impl Bundle {
     }
 
     /// Folds a finite number in.
-    #[inline(always)]
     pub(super) fn number(&mut self, slot: Slot, secs: i64, value: f64) {
-        if self.columns.slot != slot || self.columns.len == COLUMN_EVENTS {
+        if self.columns.slot != slot {
             self.fold_columns();
             self.columns.slot = slot;
         }
-        let columns = &mut *self.columns;
-        let at = columns.len % COLUMN_EVENTS;
-        columns.secs[at] = secs;
-        columns.values[at] = value;
-        columns.len = at + 1;
+        let at = self.columns.len;
+        self.columns.secs[at] = secs;
+        self.columns.values[at] = value;
+        self.columns.len += 1;
+        self.fold_full_columns();
+    }
+
+    /// Lets `read` fill the columns with numbers of a type until it leaves room. Does nothing unless the
+    /// number before was of that type too: switching is left to [`Bundle::number`], so that when columns
+    /// are folded depends on the events alone.
+    #[inline]
+    pub(super) fn numbers(&mut self, slot: Slot, mut read: impl FnMut(&mut [i64], &mut [f64]) -> usize) {
+        while self.columns.slot == slot {
+            let columns = &mut *self.columns;
+            let len = columns.len;
+            columns.len += read(&mut columns.secs[len..], &mut columns.values[len..]);
+            if columns.len < COLUMN_EVENTS {
+                return;
+            }
+            self.fold_columns();
+        }
+    }
+
+    /// Columns always have room.
+    fn fold_full_columns(&mut self) {
+        if self.columns.len == COLUMN_EVENTS {
+            self.fold_columns();
+        }
     }
 
     /// Folds any event in.
@@ -105,7 +127,6 @@ impl Bundle {
         events
     }
 
-    #[cold]
     fn fold_columns(&mut self) {
         let len = std::mem::take(&mut self.columns.len);
         if len > 0 {

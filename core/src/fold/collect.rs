@@ -33,7 +33,8 @@ pub(super) struct Collector {
     /// Whether lines are allowed to be as long as the quick way may read.
     may_learn: bool,
     learnt: Option<Learnt>,
-    /// Event lines of good names so far; saturates, which only blurs the order of gauges of one time.
+    /// Events so far that were no plain numbers, whose order does not matter. Saturates, which only blurs
+    /// the order of gauges of one time.
     ordinal: u32,
     events: u64,
     bad: BadCounts,
@@ -81,12 +82,16 @@ impl Collector {
         {
             let slot = self.bundle.slot(tab_type);
             self.bundle.number(slot, time.as_secs(), value);
-            self.learn(line, &event, slot);
+            // In the last second the fraction decides, which the quick way does not look at.
+            if time.as_secs() < self.horizon_secs {
+                self.learn(line, &event, slot);
+            }
             return Ok(());
         }
         json::to_strict(payload, &mut self.strict)?;
         let slot = self.bundle.slot(tab_type);
         let payload = Payload::Json(&self.strict);
+        self.ordinal = self.ordinal.saturating_add(1);
         self.bundle.event(slot, &Event { time, ordinal: self.ordinal, payload })
     }
 
@@ -110,25 +115,19 @@ impl Sink for Collector {
     #[inline]
     fn events(&mut self, bytes: &[u8]) -> usize {
         let Some(learnt) = &mut self.learnt else { return 0 };
-        let mut rest = bytes;
-        let mut events = 0;
-        while let Some(hit) = learnt.shape.read(rest) {
-            if hit.secs >= self.horizon_secs {
-                break;
-            }
-            self.bundle.number(learnt.slot, hit.secs, hit.value);
-            rest = &rest[hit.len..];
-            events += 1;
-        }
-        self.ordinal = self.ordinal.saturating_add(events);
-        bytes.len() - rest.len()
+        let mut taken = 0;
+        self.bundle.numbers(learnt.slot, |secs, values| {
+            let (bytes, lines) = learnt.shape.read(&bytes[taken..], self.horizon_secs, secs, values);
+            taken += bytes;
+            lines
+        });
+        taken
     }
 
     fn event(&mut self, line: Line<'_>) -> Result<(), FoldError> {
         if let Err(reason) = self.fold(line.bytes) {
             self.bad(reason, line);
         }
-        self.ordinal = self.ordinal.saturating_add(1);
         Ok(())
     }
 

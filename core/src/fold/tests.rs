@@ -191,6 +191,10 @@ fn events_past_the_tolerance_are_bad_and_at_it_are_not() {
         let folded = fold_lines(&[&line]);
         assert_eq!(folded.bad.get(BadReason::Future), bad, "{line}");
     }
+    let last_second =
+        [".0", ".0", ".5", ".0"].map(|time| format!(r#"["CounterGroup", {tolerated}{time}, "1"]"#));
+    let folded = fold_lines(&last_second.each_ref().map(String::as_str));
+    assert_eq!((folded.events, folded.bad.get(BadReason::Future)), (5, 1));
     check_bad(r#"["CounterGroup", 1394047812350, "1"]"#, BadReason::Future);
     let ancient = fold_lines(&[r#"["CounterGroup", -5e9, "1"]"#]);
     assert_eq!((ancient.events, ancient.bad.total()), (3, 0));

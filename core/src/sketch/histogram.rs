@@ -45,26 +45,28 @@ impl Default for Histogram {
 impl Histogram {
     /// Adds `count` times a value.
     pub(super) fn add(&mut self, value: f64, count: u64) {
-        self.add_to_totals(value, count);
+        self.count = add_counts(self.count, count);
+        self.sum = add_sums(self.sum, columns::times(value, count));
+        self.widen(value);
         self.add_to_bucket(value, count);
         self.bound_buckets();
     }
 
     /// Adds each value once.
     pub(super) fn add_all(&mut self, values: &[f64]) {
+        self.count = add_counts(self.count, values.len() as u64);
+        self.sum = add_sums(self.sum, columns::sum(values));
         for value in values {
             // Adding zero turns minus zero, which equals zero, into zero.
             let value = *value + 0.0;
-            self.add_to_totals(value, 1);
+            self.widen(value);
             self.add_to_bucket(value, 1);
         }
         self.bound_buckets();
     }
 
     #[inline]
-    fn add_to_totals(&mut self, value: f64, count: u64) {
-        self.count = add_counts(self.count, count);
-        self.sum = add_sums(self.sum, value * count as f64);
+    fn widen(&mut self, value: f64) {
         self.min = if value < self.min { value } else { self.min };
         self.max = if value > self.max { value } else { self.max };
     }

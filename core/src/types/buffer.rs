@@ -34,10 +34,21 @@ impl Entry {
 }
 
 /// The first [`ENTRIES_MAX`] entries in their order, which is total: dropping the rest before or after a
-/// merge leaves the same. Equal entries are kept as often as they came.
+/// merge leaves the same. Expired ones are the last, so they make room first. Equal entries are kept as
+/// often as they came.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Buffer {
     entries: Vec<Entry>,
+}
+
+impl Buffer {
+    fn insert(&mut self, entry: Entry) {
+        let place = self.entries.partition_point(|held| *held <= entry);
+        if place < ENTRIES_MAX {
+            self.entries.truncate(ENTRIES_MAX - 1);
+            self.entries.insert(place, entry);
+        }
+    }
 }
 
 impl TabState for Buffer {
@@ -50,16 +61,20 @@ impl TabState for Buffer {
         let value = gauge::compact(&value, VALUE_BYTES_MAX)?;
         let entry = Entry { expiry: Reverse(expiry), time: event.time, ordinal: event.ordinal, value };
         if entry.is_kept(now) {
-            let place = self.entries.partition_point(|held| *held <= entry);
-            self.entries.insert(place, entry);
-            self.entries.truncate(ENTRIES_MAX);
+            self.insert(entry);
         }
         Ok(())
     }
 
     fn merge(&mut self, other: &Self, now: Timestamp) {
-        self.expire(now);
-        self.entries.extend(other.entries.iter().filter(|entry| entry.is_kept(now)).cloned());
+        /// Below this, finding each place is cheaper than a pass over all entries.
+        const ONE_BY_ONE_MAX: usize = 8;
+        let kept = other.entries.iter().filter(|entry| entry.is_kept(now)).cloned();
+        if other.entries.len() <= ONE_BY_ONE_MAX {
+            kept.for_each(|entry| self.insert(entry));
+            return;
+        }
+        self.entries.extend(kept);
         // A stable sort merges two sorted runs in one pass.
         self.entries.sort();
         self.entries.truncate(ENTRIES_MAX);

@@ -12,7 +12,7 @@ use super::python;
 use super::ring::Ring;
 use super::window::{Bucket, Span, Window};
 use crate::bad::BadReason;
-use crate::columns::add_sums;
+use crate::columns::{self, add_sums};
 use crate::state::{Event, Format, WindowSummary};
 use crate::time::Timestamp;
 use crate::wire::bytes::{Malformed, Reader};
@@ -51,7 +51,7 @@ impl CounterGroup {
     /// Folds values of one second.
     #[inline]
     fn fold_run(&mut self, second: i64, values: &[f64], kept: &Kept) {
-        let sum = values.iter().fold(0.0, |sum, value| sum + value).clamp(f64::MIN, f64::MAX);
+        let sum = columns::sum(values);
         let (numbers, percentiles) = numbers(second);
         for ((window, number), kept) in self.windows.iter_mut().zip(numbers).zip(&kept.windows) {
             if kept.contains(&number) {

@@ -126,9 +126,10 @@ pub(crate) type Gauge = Gauges<FixedLife>;
 pub(crate) type ExpiryGauge = Gauges<OwnExpiry>;
 
 impl<R: Rule> Gauges<R> {
-    fn put(&mut self, client: &str, entry: Entry) {
+    /// Keeps the newer of an entry and the one held, if that one still counts.
+    fn put(&mut self, client: &str, entry: Entry, now: Timestamp) {
         match self.entries.get_mut(client) {
-            Some(held) if *held >= entry => {}
+            Some(held) if *held >= entry && held.is_kept(now) => {}
             Some(held) => {
                 self.text_bytes = self.text_bytes - held.value.len() + entry.value.len();
                 *held = entry;
@@ -153,7 +154,11 @@ impl<R: Rule> Gauges<R> {
 
     /// Drops the oldest values beyond [`CLIENTS_MAX`]. A client that is dropped has that many newer ones
     /// beside it in every state it is merged into, so the laws hold.
-    fn bound(&mut self) {
+    fn bound(&mut self, now: Timestamp) {
+        if self.entries.len() <= CLIENTS_MAX {
+            return;
+        }
+        self.expire(now);
         let excess = self.entries.len().saturating_sub(CLIENTS_MAX);
         if excess == 0 {
             return;
@@ -180,18 +185,19 @@ impl<R: Rule> TabState for Gauges<R> {
         let value = compact(&value, VALUE_BYTES_MAX)?;
         let entry = Entry { time: event.time, ordinal: event.ordinal, value, expiry };
         if entry.is_kept(now) {
-            self.put(client, entry);
-            self.bound();
+            self.put(client, entry, now);
+            self.bound(now);
         }
         Ok(())
     }
 
     fn merge(&mut self, other: &Self, now: Timestamp) {
-        self.expire(now);
+        // Expired entries stay until `expire`: looking for them here would cost every merge of a part
+        // into the state of many clients a walk over all of them.
         for (client, entry) in other.entries.iter().filter(|(_, entry)| entry.is_kept(now)) {
-            self.put(client, entry.clone());
+            self.put(client, entry.clone(), now);
         }
-        self.bound();
+        self.bound(now);
     }
 
     /// `n:varint (client:prefixed value:prefixed time:zigzag ordinal:varint life:zigzag)*`, by growing
@@ -221,11 +227,13 @@ impl<R: Rule> TabState for Gauges<R> {
                 return Err(malformed);
             }
             before = client;
-            let value = read_value(reader, VALUE_BYTES_MAX)?.into();
+            let value: Box<str> = read_value(reader, VALUE_BYTES_MAX)?.into();
             let time = reader.zigzag()?;
             let ordinal = u32::try_from(reader.varint()?).map_err(|_| malformed)?;
             let expiry = Timestamp::from_micros(time.wrapping_add(reader.zigzag()?));
-            self.put(client, Entry { time: Timestamp::from_micros(time), ordinal, value, expiry });
+            self.text_bytes += client.len() + value.len();
+            let entry = Entry { time: Timestamp::from_micros(time), ordinal, value, expiry };
+            self.entries.insert(client.into(), entry);
         }
         Ok(())
     }

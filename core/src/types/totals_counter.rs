@@ -40,8 +40,7 @@ impl TabState for TotalsCounter {
 
     fn fold_numbers(&mut self, secs: &[i64], values: &[f64], _now: Timestamp) {
         let Some(newest) = secs.iter().max() else { return };
-        let sum = values.iter().fold(0.0, |sum, value| add_sums(sum, *value));
-        self.add(values.len() as u64, sum, Timestamp::from_secs(*newest));
+        self.add(values.len() as u64, columns::sum(values), Timestamp::from_secs(*newest));
     }
 
     fn merge(&mut self, other: &Self, _now: Timestamp) {

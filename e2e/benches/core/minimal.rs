@@ -3,7 +3,7 @@
 //! Find the line, read time and value, add them to a bucket and to a histogram. It checks nothing, knows
 //! one shape of line, ignores names and framing, keeps one state for all tabs and writes nothing.
 
-use memchr::memchr_iter;
+use memchr::memchr;
 
 const PREFIX: &[u8] = b"[\"CounterGroup\", ";
 const BUCKETS: usize = 64;
@@ -25,34 +25,36 @@ impl Minimal {
 
     /// Adds the events of a body and gives back how many there were.
     pub fn add(&mut self, body: &[u8]) -> u64 {
-        let mut start = 0;
+        let mut at = 0;
         let mut events = 0;
-        for end in memchr_iter(b'\n', body) {
-            let line = &body[start..end];
-            start = end + 1;
-            if line.first() == Some(&b'[') {
-                self.event(&line[PREFIX.len()..]);
+        while at < body.len() {
+            if body[at] == b'[' {
+                at = self.event(body, at + PREFIX.len()) + 3;
                 events += 1;
+            } else {
+                at += memchr(b'\n', &body[at..]).map_or(body.len(), |end| end + 1);
             }
         }
         events
     }
 
+    /// Adds the event whose time starts at `at`; gives back where its value ends.
     #[inline(always)]
-    fn event(&mut self, line: &[u8]) {
-        let (secs, rest) = digits(line);
-        let (_, rest) = if rest[0] == b'.' { digits(&rest[1..]) } else { (0, rest) };
-        let (whole, rest) = digits(&rest[3..]);
-        let value = if rest[0] == b'.' {
-            let (fraction, end) = digits(&rest[1..]);
-            whole as f64 + fraction as f64 / [1.0, 10.0, 100.0, 1000.0][(rest.len() - 1 - end.len()) & 3]
+    fn event(&mut self, body: &[u8], at: usize) -> usize {
+        let (secs, at) = digits(body, at);
+        let (_, at) = if body[at] == b'.' { digits(body, at + 1) } else { (0, at) };
+        let (whole, at) = digits(body, at + 3);
+        let (value, at) = if body[at] == b'.' {
+            let (fraction, end) = digits(body, at + 1);
+            (whole as f64 + fraction as f64 / [1.0, 10.0, 100.0, 1000.0][(end - at - 1) & 3], end)
         } else {
-            whole as f64
+            (whole as f64, at)
         };
         let bucket = secs as usize % BUCKETS;
         self.counts[bucket] += 1;
         self.sums[bucket] += value;
         self.histogram[(value.to_bits() >> 47) as usize % HISTOGRAM] += 1;
+        at
     }
 
     /// Something that depends on all of it.
@@ -64,12 +66,13 @@ impl Minimal {
 }
 
 #[inline(always)]
-fn digits(text: &[u8]) -> (u64, &[u8]) {
+fn digits(body: &[u8], mut at: usize) -> (u64, usize) {
     let mut value = 0;
-    let mut at = 0;
-    while at < text.len() && text[at].is_ascii_digit() {
-        value = value * 10 + u64::from(text[at] - b'0');
+    while let digit = body[at].wrapping_sub(b'0')
+        && digit < 10
+    {
+        value = value * 10 + u64::from(digit);
         at += 1;
     }
-    (value, &text[at..])
+    (value, at)
 }

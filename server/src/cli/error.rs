@@ -15,7 +15,7 @@ pub enum CliError {
     /// The server could not start or stop as it should.
     #[error(transparent)]
     Standalone(StandaloneError),
-    /// The agent could not start.
+    /// The agent could not start or stop as it should.
     #[error(transparent)]
     Agent(AgentError),
     /// An argument makes no sense.
@@ -79,5 +79,14 @@ impl CliError {
     #[must_use]
     pub fn is_closed_pipe(&self) -> bool {
         matches!(self, Self::Output(error) if error.kind() == io::ErrorKind::BrokenPipe)
+    }
+
+    /// Whether another attempt may go better: a server away, cut off, restarting or at a limit.
+    pub(super) fn is_passing(&self) -> bool {
+        match self {
+            Self::Connect { .. } | Self::Exchange { .. } => true,
+            Self::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
+            _ => false,
+        }
     }
 }

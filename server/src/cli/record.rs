@@ -159,7 +159,7 @@ fn post_until_acknowledged(api: &Api, recording: &Recording, limit: Duration) ->
     loop {
         let error = match post(api, recording) {
             Ok(()) => return Ok(()),
-            Err(error) if !is_passing(&error) => return Err(error),
+            Err(error) if !error.is_passing() => return Err(error),
             Err(error) => error,
         };
         reached |= !matches!(error, CliError::Connect { .. });
@@ -198,15 +198,6 @@ struct BatchAnswer {
 fn counted(answer: &BatchAnswer) -> Result<(), CliError> {
     let reasons: Vec<&str> = answer.bad.keys().map(String::as_str).collect();
     if reasons.is_empty() { Ok(()) } else { Err(CliError::NotCounted { reasons: reasons.join(", ") }) }
-}
-
-/// Whether another attempt may go better: a server away, cut off, restarting or at a limit.
-fn is_passing(error: &CliError) -> bool {
-    match error {
-        CliError::Connect { .. } | CliError::Exchange { .. } => true,
-        CliError::Status { status, .. } => matches!(status, 408 | 429 | 500 | 502..=504),
-        _ => false,
-    }
 }
 
 #[cfg(test)]

@@ -50,7 +50,7 @@ struct Busy {
 
 pub(super) fn run(args: &TopArgs) -> Result<(), CliError> {
     let api = Api::new(&args.server.server);
-    let query = Query { api: &api, clients: "", windows: &args.window, quantiles: "0.99" };
+    let query = Query { api: &api, clients: "", windows: &args.window, quantiles: "" };
     let mut tabs = query.tabs(&args.tabs)?;
     loop {
         show(args, &ranked(tabs, &args.window))?;
@@ -93,21 +93,18 @@ fn for_people(args: &TopArgs, ranked: &[Busy]) -> String {
         right("events/s"),
         right("events"),
         right("mean"),
-        right("p99"),
     ]);
     for busy in ranked.iter().take(args.count) {
-        let optional = |value: Option<f64>| value.map_or_else(|| "-".to_owned(), number);
         table.push(vec![
             busy.tab.clone(),
             busy.tab_type.clone(),
             number(busy.per_second),
             number(busy.window.count as f64),
-            optional(busy.window.mean()),
-            optional(busy.window.quantile(0.99)),
+            busy.window.mean().map_or_else(|| "-".to_owned(), number),
         ]);
     }
     let total = number(total_per_second(ranked));
-    format!("{total} events/s in {} tabs over {}\n\n{table}\n", ranked.len(), args.window)
+    format!("{total} events/s over {}, tabs: {}\n\n{table}\n", args.window, ranked.len())
 }
 
 fn to_json(args: &TopArgs, ranked: &[Busy]) -> Value {

@@ -9,12 +9,14 @@ use taba_core::VbucketCount;
 use taba_core::vbucket::VBUCKETS_MAX;
 use tracing_subscriber::EnvFilter;
 
+type Read<T> = Box<dyn Fn(&str) -> Option<T>>;
+
 /// Reads values of one kind.
 pub(super) struct Kind<T> {
     /// What stands for a value in help texts.
     pub(super) placeholder: &'static str,
     allowed: String,
-    read: Box<dyn Fn(&str) -> Option<T>>,
+    read: Read<T>,
 }
 
 impl<T> Kind<T> {

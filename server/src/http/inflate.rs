@@ -209,9 +209,11 @@ mod tests {
         let level = Compression::default();
         match encoding {
             Encoding::Identity => text.to_vec(),
-            Encoding::Gzip => write_all(GzEncoder::new(Vec::new(), level), text, |e| e.finish()),
-            Encoding::Zlib => write_all(ZlibEncoder::new(Vec::new(), level), text, |e| e.finish()),
-            Encoding::Deflate => write_all(DeflateEncoder::new(Vec::new(), level), text, |e| e.finish()),
+            Encoding::Gzip => write_all(GzEncoder::new(Vec::new(), level), text, GzEncoder::finish),
+            Encoding::Zlib => write_all(ZlibEncoder::new(Vec::new(), level), text, ZlibEncoder::finish),
+            Encoding::Deflate => {
+                write_all(DeflateEncoder::new(Vec::new(), level), text, DeflateEncoder::finish)
+            }
             Encoding::Zstd => zstd::encode_all(text, 3).unwrap(),
         }
     }

@@ -26,12 +26,12 @@ use super::slot::Slot;
 use super::sweep::Sweep;
 use crate::clock;
 use crate::config::PipelineConfig;
-use crate::store::{FencingToken, Lease, QueueEntry, Store, StoreError};
+use crate::store::{EntryId, FencingToken, Lease, QueueEntry, Store, StoreError};
 
 /// Bytes of queue entries read at once: about 1 ms of merging.
 const READ_BYTES_MAX: usize = 256 << 10;
-/// Pause after entries were applied, so that a busy queue is read in larger pieces. Part of freshness.
-const APPLY_PAUSE: Duration = Duration::from_millis(10);
+/// Shortest time between two reads of a queue: a quiet one is read at once, a busy one in larger pieces.
+const READ_INTERVAL: Duration = Duration::from_millis(10);
 /// Pause before a broken term is followed by the next.
 const TERM_PAUSE: Duration = Duration::from_millis(500);
 
@@ -62,6 +62,7 @@ struct Term<'a> {
     vbucket: Vbucket,
     slot: &'a Slot,
     token: FencingToken,
+    read_at: Instant,
     renew_at: Instant,
     aggregates_at: Instant,
     clients_at: Instant,
@@ -145,6 +146,7 @@ impl<'a> Term<'a> {
             vbucket,
             slot,
             token: lease.token,
+            read_at: now,
             renew_at: now + shared.config.lease_ttl / 3,
             aggregates_at: stagger(shared.config.aggregate_commit_interval),
             clients_at: stagger(shared.config.client_commit_interval),
@@ -174,12 +176,17 @@ impl<'a> Term<'a> {
             }
             let applied = self.with_cache(|cache| cache.applied());
             tokio::select! {
-                () = self.shared.store.wait_for_entries(self.vbucket, applied) => sleep(APPLY_PAUSE).await,
+                () = self.wait_for_entries(applied) => {}
                 () = sleep_until(self.next_deadline()) => {}
                 Some(request) = requests.recv() => self.begin_maintenance(request),
                 () = told_to_stop(&mut stop), if !stopping => {}
             }
         }
+    }
+
+    async fn wait_for_entries(&self, applied: EntryId) {
+        sleep_until(self.read_at).await;
+        self.shared.store.wait_for_entries(self.vbucket, applied).await;
     }
 
     /// Applies what is queued, up to a bound. True if nothing was left.
@@ -189,6 +196,7 @@ impl<'a> Term<'a> {
         if entries.is_empty() {
             return Ok(true);
         }
+        self.read_at = Instant::now() + READ_INTERVAL;
         self.load_tabs(&entries).await?;
         for entry in &entries {
             self.apply(entry);

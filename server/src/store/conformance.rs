@@ -4,6 +4,8 @@
 //! it; each check below becomes a test on a fresh store. The checks look at a store only through the
 //! trait. States in them are a real header before arbitrary bytes: a store looks at no more of a state.
 
+#![allow(clippy::unwrap_used, missing_docs, reason = "these are tests; their names say what they check")]
+
 use std::sync::Arc;
 use std::time::Duration;
 

@@ -73,7 +73,7 @@ pub struct EmbeddedOptions {
     /// later counts twice. Defaults to 200,000: about 100 MB.
     pub producers_max: usize,
     /// Bytes after which a log segment is sealed. `None`, the default: an eighth of `queue_bytes_max`
-    /// between 64 KiB and 64 MiB, so that a bounded queue frees its room in pieces.
+    /// between 4 KiB and 64 MiB, so that a bounded queue frees its room in pieces.
     pub segment_bytes: Option<u64>,
     /// The store's clock: dates entries, ends leases.
     pub clock: Clock,
@@ -97,7 +97,7 @@ impl EmbeddedOptions {
     }
 
     fn segment_bytes(&self) -> u64 {
-        self.segment_bytes.unwrap_or((self.queue_bytes_max / 8).clamp(64 << 10, 64 << 20))
+        self.segment_bytes.unwrap_or((self.queue_bytes_max / 8).clamp(4 << 10, 64 << 20))
     }
 }
 

@@ -46,8 +46,9 @@ async fn the_detailed_form_lists_buckets() {
     let lab = Lab::start().await;
     lab.record("c", &[("t", "CounterGroup", "1")]).await;
     let detailed = lab.get_as("/tabs", "application/json-detailed").await.json();
-    let intervals = detailed["t"].as_array().expect("an array of intervals");
-    let lengths: Vec<usize> = intervals.iter().map(|buckets| buckets.as_array().unwrap().len()).collect();
+    let parts = detailed["t"].as_array().expect("four windows and the percentiles");
+    let lengths: Vec<usize> = parts[..4].iter().map(|buckets| buckets.as_array().unwrap().len()).collect();
     assert_eq!(lengths, [60, 60, 120, 96]);
+    assert_eq!((parts.len(), &parts[4]["count"]), (5, &serde_json::json!(1)));
     lab.stop().await;
 }

@@ -2,7 +2,8 @@
 
 use crate::lab::{Lab, body};
 
-const BODY: &str = "310a0a63310a0a6e310a5b22436f756e74657247726f7570222c20313339343034373831322e33352c202231225d0a0a0a";
+const BODY: &str =
+    "310a0a63310a0a6e310a5b22436f756e74657247726f7570222c20313339343034373831322e33352c202231225d0a0a0a";
 const ZLIB: &str = "789c33e4e24a36e4e2ca33e48a5672ce2fcd2b492d722fca2f2d50d2513034b634313031b73034d23336d5515032548ae5e2e202002f110b48";
 
 fn bytes(hex: &str) -> Vec<u8> {
@@ -16,7 +17,11 @@ async fn the_example_bodies_are_taken_plain_and_zipped() {
         let body = bytes(hex);
         assert_eq!(body.len(), length);
         let reply = lab.post(path, &[], &body).await;
-        assert_eq!((reply.status, reply.body.as_str(), reply.header("content-length")), (200, "", "0"), "{path}");
+        assert_eq!(
+            (reply.status, reply.body.as_str(), reply.header("content-length")),
+            (200, "", "0"),
+            "{path}"
+        );
     }
     assert_eq!(lab.metric("taba_events_accepted_total").await, 2.0);
     let counted = lab.post("/v2/batch", &[("Content-Type", "text/plain")], &bytes(BODY)).await;

@@ -3,13 +3,13 @@
 //! A batch repeats one shape: `["CounterGroup", 1394047812.35, "123.45"]`, with the same type, the same
 //! blanks and mostly the same second in every line. Once the general reader has seen such a line, the
 //! next ones are read under the assumption that they look the same: compare all up to the second, find
-//! the marks between the digits behind it, and read a value of up to eight characters, without a branch
+//! the marks between the digits behind it, and read a value of up to 15 digits, without a branch
 //! that depends on the data. One branch at the end asks whether every assumption held. If one did not,
 //! the general reader takes the line, so this one never decides that a line is bad.
 
-mod masks;
+mod vectors;
 
-use self::masks::Masks;
+use self::vectors::Vectors;
 use super::event::EventLine;
 use super::number::POWERS_OF_TEN;
 
@@ -18,11 +18,11 @@ const PREFIX_BYTES_MAX: usize = 32;
 /// Bytes of the line behind the second that are looked at.
 const WINDOW_BYTES: usize = 32;
 /// Bytes that can be read from any place in the window.
-const WORD_BYTES: usize = 8;
+const WORD_BYTES: usize = 16;
 /// Seconds of ten digits: September 2001 to November 2286.
 const SECS_DIGITS: usize = 10;
-/// Longest value without its sign: what one word holds.
-const VALUE_BYTES_MAX: usize = 8;
+/// Most digits of a value: any number of so many is an exact float.
+const VALUE_DIGITS_MAX: usize = 15;
 
 /// The longest line this way can take, without its line end.
 pub const LINE_BYTES_MAX: usize = PREFIX_BYTES_MAX + WINDOW_BYTES;
@@ -41,17 +41,6 @@ pub struct Shape {
     separator: u32,
     separator_mask: u32,
     separator_len: usize,
-}
-
-/// A line read the quick way.
-#[derive(Clone, Copy, Debug, PartialEq)]
-pub struct Hit {
-    /// When it happened, in whole seconds.
-    pub secs: i64,
-    /// The payload, a finite number.
-    pub value: f64,
-    /// Bytes of the line with its line end.
-    pub len: usize,
 }
 
 impl Shape {
@@ -76,41 +65,82 @@ impl Shape {
         Some(Self { prefix, prefix_len, prefix_mask, secs, separator, separator_mask, separator_len })
     }
 
-    /// Reads the line at the front of `bytes` if it has this shape, whatever its second.
+    /// Reads lines off the front of `bytes` into the columns, while they have this shape and there is
+    /// room. Their second may be any before `secs_end`. Gives back the bytes of the lines, with their
+    /// line ends, and how many lines there were.
+    #[inline]
+    pub fn read(
+        &mut self,
+        bytes: &[u8],
+        secs_end: i64,
+        secs: &mut [i64],
+        values: &mut [f64],
+    ) -> (usize, usize) {
+        vectors::with_widest(Read { shape: self, bytes, secs_end, secs, values })
+    }
+
+    /// The value of the line at the front of `bytes`, and the length of the line.
     #[inline(always)]
-    #[must_use]
-    pub fn read(&mut self, bytes: &[u8]) -> Option<Hit> {
+    fn line<V: Vectors>(&mut self, bytes: &[u8], secs_end: i64) -> Option<(f64, usize)> {
         let head = bytes.first_chunk()?;
         let window = bytes.get(self.prefix_len..)?.first_chunk()?;
-        let masks = Masks::of(head, &self.prefix, window);
-        if masks.same & self.prefix_mask != self.prefix_mask && !self.move_to_second_of(head, masks.same) {
+        let differs = !V::equal(head, &self.prefix) & self.prefix_mask;
+        if differs != 0 && !self.move_to_second_of(head, differs, secs_end) {
             return None;
         }
-        let window = Window { bytes: window, masks };
+        let window = Window::of::<V>(window);
         let (time_end, time_holds) = window.time_end();
         let separated = window.half(time_end) & self.separator_mask == self.separator;
         let value = window.value(time_end + self.separator_len);
         if !(time_holds & separated & value.holds) {
             return None;
         }
-        let len = self.prefix_len + window.line_end() + 1;
-        Some(Hit { secs: self.secs, value: window.number(value), len })
+        Some((window.number(value), self.prefix_len + window.line_end() + 1))
     }
 
     /// Takes the second of a line whose prefix differs in nothing else.
     #[cold]
-    fn move_to_second_of(&mut self, head: &[u8; PREFIX_BYTES_MAX], same: u32) -> bool {
+    fn move_to_second_of(&mut self, head: &[u8; PREFIX_BYTES_MAX], differs: u32, secs_end: i64) -> bool {
         let secs_at = self.prefix_len - SECS_DIGITS;
-        let before_secs = self.prefix_mask >> SECS_DIGITS;
+        if (differs.trailing_zeros() as usize) < secs_at {
+            return false;
+        }
         let text = &head[secs_at..self.prefix_len];
         match read_secs(text) {
-            Some(secs) if same & before_secs == before_secs => {
+            Some(secs) if secs < secs_end => {
                 self.prefix[secs_at..self.prefix_len].copy_from_slice(text);
                 self.secs = secs;
                 true
             }
             _ => false,
         }
+    }
+}
+
+/// [`Shape::read`] for any kind of vectors.
+struct Read<'a> {
+    shape: &'a mut Shape,
+    bytes: &'a [u8],
+    secs_end: i64,
+    secs: &'a mut [i64],
+    values: &'a mut [f64],
+}
+
+impl vectors::Task for Read<'_> {
+    type Output = (usize, usize);
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) -> (usize, usize) {
+        let mut rest = self.bytes;
+        let mut lines = 0;
+        for (secs, value) in self.secs.iter_mut().zip(self.values) {
+            let Some((number, len)) = self.shape.line::<V>(rest, self.secs_end) else { break };
+            *secs = self.shape.secs;
+            *value = number;
+            rest = &rest[len..];
+            lines += 1;
+        }
+        (self.bytes.len() - rest.len(), lines)
     }
 }
 
@@ -123,7 +153,10 @@ fn read_secs(text: &[u8]) -> Option<i64> {
 /// [`WINDOW_BYTES`], so that a wrong guess reads wrong bytes, fails its check, and costs no branch.
 struct Window<'a> {
     bytes: &'a [u8; WINDOW_BYTES + WORD_BYTES],
-    masks: Masks,
+    /// A bit for each of the first [`WINDOW_BYTES`] that is no digit.
+    other: u32,
+    /// A bit for each that is LF.
+    line_ends: u32,
 }
 
 /// Where a value stands in the window.
@@ -139,16 +172,22 @@ struct Value {
     holds: bool,
 }
 
-impl Window<'_> {
+impl<'a> Window<'a> {
+    #[inline(always)]
+    fn of<V: Vectors>(bytes: &'a [u8; WINDOW_BYTES + WORD_BYTES]) -> Self {
+        let looked_at = bytes.first_chunk().expect("the window is longer");
+        Self { bytes, other: V::other_than_digits(looked_at), line_ends: V::equal(looked_at, &[b'\n'; 32]) }
+    }
+
     #[inline(always)]
     fn byte(&self, at: usize) -> u8 {
         self.bytes[at % WINDOW_BYTES]
     }
 
     #[inline(always)]
-    fn word(&self, at: usize) -> u64 {
+    fn word(&self, at: usize) -> u128 {
         let at = at % WINDOW_BYTES;
-        u64::from_le_bytes(self.bytes[at..at + WORD_BYTES].try_into().expect("eight bytes"))
+        u128::from_le_bytes(self.bytes[at..at + WORD_BYTES].try_into().expect("sixteen bytes"))
     }
 
     #[inline(always)]
@@ -159,7 +198,7 @@ impl Window<'_> {
     /// Offset of the LF; without one, of the last byte, which is none and fails the check for it.
     #[inline(always)]
     fn line_end(&self) -> usize {
-        first(self.masks.line_ends)
+        first(self.line_ends)
     }
 
     /// Where the time ends, and whether its second is followed by nothing or by a point and one to six
@@ -169,7 +208,7 @@ impl Window<'_> {
         if self.bytes[0] != b'.' {
             return (0, true);
         }
-        let end = first(self.masks.other & !1);
+        let end = first(self.other & !1);
         (end, (2..=7).contains(&end))
     }
 
@@ -183,26 +222,42 @@ impl Window<'_> {
         let closed = self.half(end) & 0x00ff_ffff == u32::from_le_bytes(*b"\"]\n\0");
         let len = end.wrapping_sub(start);
         // The quote behind the value is a mark too, so there is always one.
-        let marks = self.masks.other >> (start % WINDOW_BYTES);
+        let marks = self.other >> (start % WINDOW_BYTES);
         let whole = first(marks);
         let point = usize::from(self.byte(start + whole) == b'.');
         let next = first(marks & marks.wrapping_sub(point as u32));
-        let holds = closed & (next == len) & (whole != 0) & (len <= VALUE_BYTES_MAX);
-        Value { start, whole, digits: len.wrapping_sub(point), negative, holds }
+        let digits = len.wrapping_sub(point);
+        let holds = closed & (next == len) & (whole != 0) & (digits <= VALUE_DIGITS_MAX);
+        Value { start, whole, digits, negative, holds }
     }
 
     /// The value as the nearest float: both operands of the division are exact.
     #[inline(always)]
     fn number(&self, value: Value) -> f64 {
-        let text = self.word(value.start);
-        // Close the gap that the point leaves between the digits. Two shifts, because there may be eight
-        // digits before it.
-        let half_of_whole = 4 * value.whole as u32 % 64;
-        let before_point = (1_u64 << half_of_whole << half_of_whole).wrapping_sub(1);
-        let digits = text & before_point | text >> 8 & !before_point;
-        let mantissa = eight_digits(digits << ((64 - 8 * value.digits) % 64));
-        let magnitude = mantissa as f64 / POWERS_OF_TEN[(value.digits - value.whole) % 8];
+        // Longer values come in streams of their own, so this branch is guessed right.
+        let mantissa = if value.digits < 8 { self.short(value) } else { self.long(value) };
+        let magnitude = mantissa as f64 / POWERS_OF_TEN[(value.digits - value.whole) % 16];
         f64::from_bits(magnitude.to_bits() | u64::from(value.negative) << 63)
+    }
+
+    /// The digits of a value of one to seven as a number: with a point they are eight bytes.
+    #[inline(always)]
+    fn short(&self, value: Value) -> i64 {
+        let text = self.word(value.start) as u64;
+        // Close the gap that the point leaves between the digits, and push what follows them out.
+        let before_point = (1_u64 << (8 * value.whole as u32 % 64)) - 1;
+        let digits = text & before_point | text >> 8 & !before_point;
+        eight_digits(digits << ((64 - 8 * value.digits) % 64))
+    }
+
+    /// The same for up to 15 digits.
+    #[inline(always)]
+    fn long(&self, value: Value) -> i64 {
+        let text = self.word(value.start);
+        let before_point = (1_u128 << (8 * value.whole as u32 % 128)) - 1;
+        let digits = text & before_point | text >> 8 & !before_point;
+        let digits = digits << ((128 - 8 * value.digits) % 128);
+        eight_digits(digits as u64) * 100_000_000 + eight_digits((digits >> 64) as u64)
     }
 }
 
@@ -214,11 +269,11 @@ fn first(bits: u32) -> usize {
 
 /// The number that eight digits make, first digit in the lowest byte; bytes of zero count as `0`.
 #[inline(always)]
-fn eight_digits(text: u64) -> u32 {
+fn eight_digits(text: u64) -> i64 {
     let ones = text & 0x0f0f_0f0f_0f0f_0f0f;
     let pairs = ones.wrapping_mul(10 << 8 | 1) >> 8 & 0x00ff_00ff_00ff_00ff;
     let fours = pairs.wrapping_mul(100 << 16 | 1) >> 16 & 0x0000_ffff_0000_ffff;
-    (fours.wrapping_mul(10_000 << 32 | 1) >> 32) as u32
+    (fours.wrapping_mul(10_000 << 32 | 1) >> 32) as i64
 }
 
 #[cfg(test)]
@@ -226,6 +281,14 @@ mod tests {
     use super::super::event::plain_number;
     use super::*;
     use proptest::prelude::*;
+
+    /// A line as it is read.
+    #[derive(Clone, Copy, Debug, PartialEq)]
+    struct Hit {
+        secs: i64,
+        value: f64,
+        len: usize,
+    }
 
     /// Enough behind a line to let the quick way look ahead.
     const PADDING: [u8; 80] = [b'['; 80];
@@ -238,7 +301,10 @@ mod tests {
         let mut bytes = line.as_bytes().to_vec();
         bytes.push(b'\n');
         bytes.extend_from_slice(&PADDING);
-        shape.read(&bytes)
+        let (mut secs, mut values) = ([0; 1], [0.0; 1]);
+        let (len, lines) = shape.read(&bytes, i64::MAX, &mut secs, &mut values);
+        assert_eq!(len > 0, lines == 1);
+        (lines == 1).then_some(Hit { secs: secs[0], value: values[0], len })
     }
 
     /// The same fields, read the general way.
@@ -255,9 +321,12 @@ mod tests {
     #[test]
     fn usual_lines_take_the_quick_way() {
         let mut spaced = shape(SPACED).expect("a usual shape");
-        for (time, value) in
-            [("1394047812.3", "1"), ("9999999999.999999", "-0.5"), ("1000000000", "99999999")]
-        {
+        for (time, value) in [
+            ("1394047812.3", "1"),
+            ("9999999999.999999", "-0.5"),
+            ("1000000000", "99999999"),
+            ("1000000000.5", "0.12345678901234"),
+        ] {
             let line = format!(r#"["CounterGroup", {time}, "{value}"]"#);
             assert_eq!(read(&mut spaced, &line), general(&line), "{line}");
             assert!(read(&mut spaced, &line).is_some(), "{line}");
@@ -284,7 +353,7 @@ mod tests {
             r#"["CounterGroup", 1394047812.35, "1.2.3"]"#,
             r#"["CounterGroup", 1394047812.35, "+1"]"#,
             r#"["CounterGroup", 1394047812.35, "1e3"]"#,
-            r#"["CounterGroup", 1394047812.35, "123456789"]"#,
+            r#"["CounterGroup", 1394047812.35, "1234567890123456"]"#,
             r#"["CounterGroup", 1394047812.35, "[1]"]"#,
             r#"["CounterGroup", 1394047812.35, "1", 2]"#,
             r#"["CounterGroup", 1394047812.35, "1"] "#,
@@ -294,7 +363,21 @@ mod tests {
         ] {
             assert_eq!(read(&mut spaced, line), None, "{line}");
         }
-        assert_eq!(spaced.read(SPACED.as_bytes()), None, "too near to the end of the piece");
+        let near_the_end = spaced.read(SPACED.as_bytes(), i64::MAX, &mut [0], &mut [0.0]);
+        assert_eq!(near_the_end, (0, 0), "too near to the end of the piece");
+    }
+
+    #[test]
+    fn lines_are_read_up_to_the_room_and_up_to_the_end_of_time() {
+        let lines = [SPACED, &SPACED.replace("812.", "813."), &SPACED.replace("812.", "814."), ""].join("\n");
+        let bytes = [lines.as_bytes(), &PADDING].concat();
+        let mut shape = shape(SPACED).expect("a usual shape");
+        let line_bytes = SPACED.len() + 1;
+        let mut secs = [0; 9];
+        let lines = shape.read(&bytes, i64::MAX, &mut secs[..2], &mut [0.0; 9]);
+        assert_eq!((lines, secs[..2].to_vec()), ((2 * line_bytes, 2), vec![1_394_047_812, 1_394_047_813]));
+        let lines = shape.read(&bytes, 1_394_047_814, &mut secs, &mut [0.0; 9]);
+        assert_eq!(lines, (2 * line_bytes, 2));
     }
 
     #[test]
@@ -312,7 +395,7 @@ mod tests {
         #[test]
         fn the_quick_way_agrees_with_the_general_one(
             learnt in prop_oneof![Just(SPACED), Just(COMPACT), Just(r#"["CounterGroup",1394047812,"1"]"#)],
-            line in r#"\["(CounterGroup|PercentileCounter)",? ?[0-9]{9,11}(\.[0-9]{0,7})?, ?"[-+]?[0-9]{0,9}([.eE\"][0-9]{0,7})?"\]? ?"#,
+            line in r#"\["(CounterGroup|PercentileCounter)",? ?[0-9]{9,11}(\.[0-9]{0,7})?, ?"[-+]?[0-9]{0,16}([.eE\"][0-9]{0,14})?"\]? ?"#,
         ) {
             if let Some(hit) = read(&mut shape(learnt).expect("a usual shape"), &line) {
                 let general = general(&line).expect("the general way reads it");

@@ -155,13 +155,19 @@ impl Log {
         Ok((segment, offsets))
     }
 
-    fn segment_for_write(&mut self, segments: &Segments) -> io::Result<Arc<Segment>> {
-        if let Some(active) = self.active.take() {
-            if active.bytes.load(Ordering::Acquire) < self.segment_bytes {
-                self.active = Some(Arc::clone(&active));
-                return Ok(active);
-            }
+    /// Ends a segment that is large enough, so that it can go as soon as it is consumed. To be called
+    /// when the ids of all its records are remembered.
+    pub(super) fn seal_if_large(&mut self) {
+        if let Some(active) =
+            self.active.take_if(|active| active.bytes.load(Ordering::Acquire) >= self.segment_bytes)
+        {
             self.seal(&active);
+        }
+    }
+
+    fn segment_for_write(&mut self, segments: &Segments) -> io::Result<Arc<Segment>> {
+        if let Some(active) = &self.active {
+            return Ok(Arc::clone(active));
         }
         let segment = Arc::new(self.create_segment()?);
         segments.insert(&segment);

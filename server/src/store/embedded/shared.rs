@@ -247,6 +247,9 @@ impl Shared {
     /// Makes commits durable and deletes consumed segments, if there are any or it must be. A failure
     /// undoes nothing: it shows at the next use of the database, and the segments stay until then.
     pub(super) fn checkpoint(&self, forced: bool) {
+        if !forced && self.segments.read().consumed().is_empty() {
+            return;
+        }
         let _one_at_a_time = self.checkpointing.lock();
         let result = self.with_states("make commits durable", |states, _| {
             // Taken before the producers: every record of a sealed segment is marked in them already.
@@ -323,7 +326,7 @@ fn closed(what: &'static str) -> StoreError {
 fn commit_bytes(commit: &Commit) -> u64 {
     let bytes = |change: &crate::store::TabChange| {
         let clients = change.clients.iter().filter_map(|(_, state)| Some(state.as_ref()?.len()));
-        change.aggregate.as_ref().map_or(0, |state| state.len()) + clients.sum::<usize>()
+        change.aggregate.as_ref().map_or(0, bytes::Bytes::len) + clients.sum::<usize>()
     };
     commit.changes.iter().map(|change| bytes(change) as u64).sum()
 }

@@ -1,6 +1,9 @@
-//! The embedded store under the conformance suite, and what only it promises.
+//! The embedded store under the conformance suite; what only it promises stands in `crash` and `bounds`.
 
-use std::path::PathBuf;
+mod bounds;
+mod crash;
+
+use std::path::Path;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
@@ -31,16 +34,16 @@ impl TestStore {
         options.cache_bytes = 4 << 20;
         change(&mut options);
         let dir = tempfile::tempdir().expect("a temporary folder");
-        let store = Some(open_when_free(dir.path().to_owned(), &options));
+        let store = Some(open_when_free(dir.path(), &options));
         Self { dir, micros, options, store }
     }
 }
 
 /// Opens a folder that work of the store before may still hold for a moment.
-fn open_when_free(path: PathBuf, options: &EmbeddedOptions) -> Arc<dyn Store> {
+fn open_when_free(path: &Path, options: &EmbeddedOptions) -> Arc<dyn Store> {
     let started = Instant::now();
     loop {
-        match Embedded::open(&path, options.clone()) {
+        match Embedded::open(path, options.clone()) {
             Ok(store) => return Arc::new(store),
             Err(OpenError::InUse { .. }) if started.elapsed() < Duration::from_secs(10) => {
                 std::thread::yield_now();
@@ -58,7 +61,7 @@ impl Subject for TestStore {
 
     async fn reopen(&mut self) {
         self.store = None;
-        self.store = Some(open_when_free(self.dir.path().to_owned(), &self.options));
+        self.store = Some(open_when_free(self.dir.path(), &self.options));
     }
 
     async fn pass(&self, time: Duration) {

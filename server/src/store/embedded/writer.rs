@@ -67,6 +67,7 @@ struct Plan {
     replies: Vec<(Reply, Accepted)>,
     entries: u64,
     bytes: u64,
+    parts_bytes: u64,
 }
 
 fn store_group(shared: &Shared, group: Vec<Request>) {
@@ -88,6 +89,8 @@ fn store_group(shared: &Shared, group: Vec<Request>) {
                 shared.metrics.queue_bytes.set(gauge(segments.bytes()));
                 drop(segments);
                 publish(shared, &mut log, plan.records, &segment, &offsets);
+                log.seal_if_large();
+                shared.metrics.accepted_bytes.inc_by(plan.parts_bytes);
             }
             Err(error) => {
                 drop(segments);
@@ -144,7 +147,7 @@ impl Plan {
             return drop(reply.send(Err(StoreError::Full { what })));
         }
         (self.bytes, self.entries) = (bytes, entries);
-        shared.metrics.accepted_bytes.inc_by(parts_bytes);
+        self.parts_bytes += parts_bytes;
         if let Some(id) = &record.head.id {
             self.mark(id, producers);
         }
