@@ -117,7 +117,8 @@ impl AgentCollector {
         let stats = self.intake.delivery.stats();
         counter(encoder, "taba_agent_attempts", "Requests to servers, retries included", stats.attempts)?;
         let mut tally = |fate: &str, help: &str, tally: Tally| {
-            let (batches, events) = (format!("taba_agent_batches_{fate}"), format!("taba_agent_events_{fate}"));
+            let (batches, events) =
+                (format!("taba_agent_batches_{fate}"), format!("taba_agent_events_{fate}"));
             counter(encoder, &batches, &format!("Batches {help}"), tally.batches)?;
             counter(encoder, &events, &format!("Events in batches {help}"), tally.events)
         };
