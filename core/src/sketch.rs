@@ -2,7 +2,7 @@
 //! buckets of equal relative width.
 //!
 //! Up to [`EXACT_MAX`] distinct values it holds each with its count. Beyond that it is an exponential
-//! histogram ([`histogram`]): any quantile is within 0.55 % of the value it stands for (plus half the
+//! histogram (`histogram`): any quantile is within 0.55 % of the value it stands for (plus half the
 //! smallest float, which only matters below 1e-300). Count, minimum and maximum are exact.
 //!
 //! Laws: both forms are a pure function of the multiset of values, because the number of distinct
@@ -11,7 +11,7 @@
 //! histogram depends on the order, by the rounding of float addition. It is not idempotent.
 //!
 //! New values wait unsorted, so that folding a short run costs a copy and no sort. Whatever needs the
-//! pure form works on [`Sketch::settled`].
+//! pure form works on `Sketch::settled`.
 
 mod buckets;
 mod histogram;

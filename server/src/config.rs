@@ -73,7 +73,8 @@ settings! {
             /// posts get 503 with `Retry-After`. This is disk space, not memory.
             queue_bytes_max: u64 = "2GiB", size("1MiB", "16TiB");
             /// Bytes of disk left free for states; posts get 503 when less is free, because only writing
-            /// states can empty the queue. Keep it above a few seconds of traffic.
+            /// states can empty the queue. Never more than an eighth of the disk. Keep it above a few
+            /// seconds of traffic.
             disk_reserve_bytes: u64 = "256MiB", size("0", "16TiB");
             /// Memory for the newest part of the queue, in bytes: about a second at the highest rate.
             /// What lags further is read from disk.
@@ -83,9 +84,10 @@ settings! {
             /// How long a producer of batches is remembered after its last one. A batch retried later
             /// than this counts twice, so keep it above what clients retry for (24 h at most for ours).
             producer_retention: Duration = "2d", span("1m", "365d");
-            /// Most producers remembered, about 500 bytes each; beyond it those unused longest are
-            /// forgotten early. Raise it with the number of programs that start within the time above.
-            producers_max: usize = "200000", count(1, 100_000_000);
+            /// Most producers remembered, about 300 bytes each. At the bound batches of further ones get
+            /// 503 until old ones are forgotten. Raise it with the number of programs that start within
+            /// the time above.
+            producers_max: usize = "1000000", count(1, 100_000_000);
         }
         /// Limits of what one server takes in at once. At a limit the answer is 503 with `Retry-After`,
         /// or an event is dropped and counted.

@@ -36,6 +36,8 @@ use crate::store::embedded::{Embedded, EmbeddedOptions, OpenError};
 /// Name under which a standalone server owns vbuckets. The lock of the data folder makes sure that no
 /// second process goes by it.
 const OWNER: &str = "standalone";
+/// The part of the disk that is left free for states at the most: a small disk must still take data.
+const DISK_RESERVE_SHARE: u64 = 8;
 
 /// Why a standalone server did not start, or did not stop in time.
 #[derive(Debug, thiserror::Error)]
@@ -133,7 +135,7 @@ async fn serve(config: &Config) -> Result<(), StandaloneError> {
 /// Opens the store and starts what works on it.
 fn start(config: &Config, address: SocketAddr) -> Result<(Arc<Pipeline>, Arc<App>), StandaloneError> {
     let data = &config.server.data;
-    let store = Embedded::open(data, store_options(&config.store))
+    let store = Embedded::open(data, store_options(&config.store, data))
         .map_err(|source| StandaloneError::OpenStore { data: data.clone(), source })?;
 
     let mut registry = Registry::default();
@@ -151,16 +153,24 @@ fn start(config: &Config, address: SocketAddr) -> Result<(Arc<Pipeline>, Arc<App
     Ok((pipeline, app))
 }
 
-fn store_options(config: &StoreConfig) -> EmbeddedOptions {
+fn store_options(config: &StoreConfig, data: &Path) -> EmbeddedOptions {
     EmbeddedOptions {
         queue_bytes_max: config.queue_bytes_max,
-        disk_reserve_bytes: config.disk_reserve_bytes,
+        disk_reserve_bytes: config.disk_reserve_bytes.min(disk_bytes(data) / DISK_RESERVE_SHARE),
         newest_bytes_max: config.newest_bytes_max,
         cache_bytes: config.cache_bytes,
         producer_retention: config.producer_retention,
         producers_max: config.producers_max,
         ..EmbeddedOptions::new(config.vbuckets)
     }
+}
+
+/// The size of the disk that a folder is on, or will be.
+fn disk_bytes(folder: &Path) -> u64 {
+    let disk = folder.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
+    // A relative path has no ancestor that is the working folder; "" is not one.
+    let disk = disk.or_else(|| rustix::fs::statvfs(".").ok());
+    disk.map_or(u64::MAX, |disk| disk.f_blocks * disk.f_frsize)
 }
 
 fn server_name(address: SocketAddr) -> String {

@@ -69,8 +69,8 @@ pub struct EmbeddedOptions {
     /// How long a producer is remembered after its last batch. Defaults to 48 h; producers retry a batch
     /// for at most 24 h.
     pub producer_retention: Duration,
-    /// Most producers remembered; beyond it those unused longest are forgotten, and a batch they retry
-    /// later counts twice. Defaults to 200,000: about 100 MB.
+    /// Most producers remembered; batches of further ones are refused until old ones are forgotten.
+    /// Defaults to 1,000,000: about 300 MB when all are in use.
     pub producers_max: usize,
     /// Bytes after which a log segment is sealed. `None`, the default: an eighth of `queue_bytes_max`
     /// between 4 KiB and 64 MiB, so that a bounded queue frees its room in pieces.
@@ -90,7 +90,7 @@ impl EmbeddedOptions {
             newest_bytes_max: 64 << 20,
             cache_bytes: 256 << 20,
             producer_retention: Duration::from_secs(48 * 3600),
-            producers_max: 200_000,
+            producers_max: 1_000_000,
             segment_bytes: None,
             clock: Arc::new(crate::clock::now),
         }

@@ -160,7 +160,7 @@ fn forward(mut client: TcpStream, server: SocketAddr, answers: &AtomicUsize, los
     let mut bytes = [0; 4096];
     // Answers to posts are short: one read is one answer.
     while let Ok(length @ 1..) = upstream.read(&mut bytes) {
-        if answers.fetch_add(1, Ordering::Relaxed) % 2 == 0 {
+        if answers.fetch_add(1, Ordering::Relaxed).is_multiple_of(2) {
             lost.fetch_add(1, Ordering::Relaxed);
             break;
         }

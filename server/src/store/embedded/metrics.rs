@@ -34,8 +34,6 @@ pub struct StoreMetrics {
     pub reopens: Counter,
     /// Producers remembered.
     pub producers: Gauge,
-    /// Producers forgotten early because there were too many: their late retries would count twice.
-    pub producers_pushed_out: Counter,
 }
 
 impl Default for StoreMetrics {
@@ -56,7 +54,6 @@ impl Default for StoreMetrics {
             checkpoints: Counter::default(),
             reopens: Counter::default(),
             producers: Gauge::default(),
-            producers_pushed_out: Counter::default(),
         }
     }
 }
@@ -74,11 +71,6 @@ impl StoreMetrics {
             ("commits", "Commits of states", &self.commits),
             ("checkpoints", "Times commits were made durable", &self.checkpoints),
             ("reopens", "Times the state database was opened again after an error", &self.reopens),
-            (
-                "producers_pushed_out",
-                "Producers forgotten because there were too many",
-                &self.producers_pushed_out,
-            ),
         ];
         for (name, help, counter) in counters {
             registry.register(name, help, counter.clone());

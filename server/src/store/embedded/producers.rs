@@ -5,9 +5,8 @@
 //! is idempotent, so replaying a record that a checkpoint already holds changes nothing.
 //!
 //! Bounds: a producer that sent nothing for `retention` is forgotten (its batches are not retried that
-//! late), and beyond `producers_max` the ones unused longest are. A batch of a forgotten producer looks
-//! new, so `producers_max` must exceed the producers alive within a retry's lifetime; going over it is
-//! counted and logged.
+//! late). A batch of a forgotten producer looks new, so none is forgotten before that: at `producers_max`
+//! batches of further producers are refused.
 
 use std::collections::{HashMap, HashSet};
 use std::time::Duration;
@@ -18,8 +17,6 @@ use taba_core::{BatchId, ProducerId, Timestamp};
 const WORDS: usize = (SEQUENCE_WINDOW / 64) as usize;
 /// Bytes of a stored producer: highest sequence, last use, window.
 const ROW_BYTES: usize = 16 + WORDS * 8;
-/// Forgetting scans the whole table, so it drops this share of it at once.
-const FORGET_SHARE: usize = 16;
 
 /// What a sequence is to its producer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -170,34 +167,24 @@ impl Producers {
         }
     }
 
-    /// Forgets producers unused for the retention time, and the ones unused longest if there are too
-    /// many. Returns how many were forgotten only because there were too many.
-    #[must_use]
-    pub(super) fn sweep(&mut self, now: Timestamp) -> usize {
-        if now >= self.next_sweep {
-            let retention_secs = i64::try_from(self.retention.as_secs()).unwrap_or(i64::MAX);
-            let oldest = now.plus_secs(-retention_secs);
-            self.forget(|producer| producer.used < oldest);
-            self.next_sweep = now.plus_secs((retention_secs / 48).max(1));
-        }
-        if self.known.len() <= self.producers_max {
-            return 0;
-        }
-        let surplus = self.known.len() - self.producers_max + self.producers_max / FORGET_SHARE;
-        let mut uses: Vec<Timestamp> = self.known.values().map(|producer| producer.used).collect();
-        let (_, newest_to_go, _) = uses.select_nth_unstable(surplus.clamp(1, self.known.len()) - 1);
-        let newest_to_go = *newest_to_go;
-        // Several may share that time; the count, not the time, decides, so the table keeps the rest.
-        let mut left = surplus;
-        self.forget(|producer| {
-            let goes = producer.used <= newest_to_go && left > 0;
-            left -= usize::from(goes);
-            goes
-        })
+    /// Whether a producer is known or there is room for one more. Forgetting one that may still retry
+    /// would count its batch twice, so at the bound new ones are refused until old ones are forgotten.
+    pub(super) fn has_room_for(&self, producer: &ProducerId, coming: usize) -> bool {
+        self.known.contains_key(producer) || self.known.len() + coming < self.producers_max
     }
 
-    fn forget(&mut self, mut goes: impl FnMut(&Producer) -> bool) -> usize {
-        let before = self.known.len();
+    /// Forgets producers unused for the retention time.
+    pub(super) fn sweep(&mut self, now: Timestamp) {
+        if now < self.next_sweep {
+            return;
+        }
+        let retention_secs = i64::try_from(self.retention.as_secs()).unwrap_or(i64::MAX);
+        let oldest = now.plus_secs(-retention_secs);
+        self.forget(|producer| producer.used < oldest);
+        self.next_sweep = now.plus_secs((retention_secs / 48).max(1));
+    }
+
+    fn forget(&mut self, mut goes: impl FnMut(&Producer) -> bool) {
         let forgotten = &mut self.forgotten;
         self.known.retain(|id, producer| {
             let goes = goes(producer);
@@ -206,7 +193,6 @@ impl Producers {
             }
             !goes
         });
-        before - self.known.len()
     }
 
     /// Takes what changed since the last checkpoint.
@@ -306,21 +292,9 @@ mod tests {
         producers.mark(&id("old", 1), Timestamp::from_secs(0));
         producers.mark(&id("new", 1), Timestamp::from_secs(50));
         let _ = producers.take_changes();
-        assert_eq!(producers.sweep(Timestamp::from_secs(61)), 0);
+        producers.sweep(Timestamp::from_secs(61));
         assert_eq!(producers.len(), 1);
         assert_eq!(producers.take_changes().removed, [id("old", 1).producer]);
-    }
-
-    #[test]
-    fn too_many_producers_push_out_those_unused_longest() {
-        let mut producers = Producers::new(Duration::from_secs(1_000_000), 32);
-        for n in 0..33 {
-            producers.mark(&id(&format!("p{n}"), 1), Timestamp::from_secs(n));
-        }
-        assert_eq!(producers.sweep(Timestamp::from_secs(33)), 3);
-        assert_eq!(producers.len(), 30);
-        assert!(producers.window(&id("p2", 1).producer).is_none());
-        assert!(producers.window(&id("p3", 1).producer).is_some());
     }
 
     #[test]

@@ -75,7 +75,8 @@ fn store_group(shared: &Shared, group: Vec<Request>) {
     let mut log = shared.log.lock();
     let mut plan = Plan::default();
     let room = Room::of(shared);
-    let producers = shared.producers.lock();
+    let mut producers = shared.producers.lock();
+    producers.sweep(now);
     for request in group {
         plan.add(request, shared, &producers, &room, log.next_serial(), now);
     }
@@ -142,7 +143,9 @@ impl Plan {
             return drop(reply.send(Err(StoreError::Corrupt { what })));
         }
         let (bytes, entries) = (self.bytes + record.bytes(), self.entries + record.blocks.len() as u64);
-        if let Err(what) = room.check(bytes, entries) {
+        let known = record.head.id.as_ref().is_none_or(|id| self.has_room_for(id, producers));
+        let room = if known { room.check(bytes, entries) } else { Err("producers") };
+        if let Err(what) = room {
             shared.metrics.full.inc();
             return drop(reply.send(Err(StoreError::Full { what })));
         }
@@ -158,6 +161,10 @@ impl Plan {
     fn verdict(&self, id: &BatchId, producers: &Producers) -> Verdict {
         let window = self.windows.get(&id.producer).or_else(|| producers.window(&id.producer));
         window.map_or(Verdict::New, |window| window.verdict(id.sequence))
+    }
+
+    fn has_room_for(&self, id: &BatchId, producers: &Producers) -> bool {
+        self.windows.contains_key(&id.producer) || producers.has_room_for(&id.producer, self.windows.len())
     }
 
     fn mark(&mut self, id: &BatchId, producers: &Producers) {
@@ -221,14 +228,6 @@ fn remember(shared: &Shared, records: &[Record]) {
         if let Some(id) = &record.head.id {
             producers.mark(id, record.head.accepted);
         }
-    }
-    let pushed_out = producers.sweep(shared.now());
-    if pushed_out > 0 {
-        shared.metrics.producers_pushed_out.inc_by(pushed_out as u64);
-        tracing::warn!(
-            pushed_out,
-            "too many producers; late retries of those unused longest may count twice"
-        );
     }
     shared.metrics.producers.set(gauge(producers.len() as u64));
 }

@@ -64,22 +64,18 @@ async fn disk_kept_free_for_states_is_not_filled_with_parts() {
 }
 
 #[tokio::test]
-async fn producers_beyond_the_bound_push_out_the_one_unused_longest() {
-    let mut subject = TestStore::new(vbuckets(), |options| {
-        options.producers_max = 16;
-        // Deleted when consumed, so that no record brings a forgotten producer back.
-        options.segment_bytes = Some(1);
+async fn producers_beyond_the_bound_are_refused_until_old_ones_are_forgotten() {
+    let subject = TestStore::new(vbuckets(), |options| {
+        options.producers_max = 2;
+        options.producer_retention = Duration::from_secs(100);
     });
-    for producer in 0..17 {
-        subject.store().accept(Some(&id(&format!("p{producer}"), 1)), parts(10)).await.unwrap();
-        subject.pass(Duration::from_secs(1)).await;
-    }
-    consume(&**subject.store(), vbuckets().of("tab")).await;
-    subject.reopen().await;
-    let repeat =
-        async |producer: &str| subject.store().accept(Some(&id(producer, 1)), parts(10)).await.unwrap();
-    assert_eq!(repeat("p16").await, Accepted::Duplicate);
-    assert_eq!(repeat("p0").await, Accepted::New);
+    let accept = async |producer: &str| subject.store().accept(Some(&id(producer, 1)), parts(10)).await;
+    accept("p0").await.unwrap();
+    accept("p1").await.unwrap();
+    assert!(matches!(accept("p2").await, Err(StoreError::Full { what: "producers" })));
+    assert_eq!(accept("p0").await.unwrap(), Accepted::Duplicate);
+    subject.pass(Duration::from_secs(200)).await;
+    assert_eq!(accept("p2").await.unwrap(), Accepted::New);
 }
 
 #[tokio::test]
