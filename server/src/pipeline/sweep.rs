@@ -66,6 +66,15 @@ impl Sweep {
         Self { task: Task::Upgrade, after: None, report: Report::default() }
     }
 
+    /// What it is for, as a metric's label.
+    pub(super) fn name(&self) -> &'static str {
+        match self.task {
+            Task::Prune => "prune",
+            Task::Check { .. } => "check",
+            Task::Upgrade => "upgrade",
+        }
+    }
+
     pub(super) fn report(&self) -> Report {
         self.report
     }
