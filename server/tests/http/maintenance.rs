@@ -167,6 +167,29 @@ async fn load_until(lab: &Lab, stop: &Cell<bool>) -> (usize, Duration) {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn all_time_totals_keep_what_forgotten_clients_recorded() {
+    let lab = Lab::start_busy(TempDir::new().unwrap()).await;
+    let events = ["TotalsCounter", "PercentileCounter"].map(|name| (name.to_owned(), name, "1".to_owned()));
+    let reply = lab.post("/post", &[], days_ago(91, "old", &events).as_bytes()).await;
+    assert_eq!(reply.status, 200);
+    let events = ["TotalsCounter", "PercentileCounter"].map(|name| (name, name, "1"));
+    lab.record("live", &events).await;
+    lab.committed().await;
+    let totals = lab.get("/tabs").await.body;
+    assert!(
+        totals.contains("TotalsCounter: {\"count\": 2, ")
+            && totals.contains("PercentileCounter: {\"count\": 2, ")
+    );
+    for (path, task) in [("/gc", "prune"), ("/check?dry=false", "check")] {
+        lab.sweep(path, task).await;
+        assert_eq!(lab.get("/clients").await.body, "live\n");
+        assert_eq!(lab.get("/tabs").await.body, totals, "after {path}");
+    }
+    assert_eq!(lab.metric("taba_sweep_mismatches_total").await, 0.0);
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn pruning_thousands_of_states_under_load_holds_up_no_query() {
     let lab = Lab::start_busy(TempDir::new().unwrap()).await;
     let dead: Vec<_> = (0..1000).map(|n| (format!("dead.{n}"), "CounterGroup", "1".to_owned())).collect();
