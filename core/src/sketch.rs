@@ -294,13 +294,12 @@ impl Sketch {
         }
         let mut pairs = Vec::with_capacity(len);
         columns::read_series(reader, len, |_, value| pairs.push((value, 0)))?;
-        let mut total = 0_u64;
         for pair in &mut pairs {
             pair.1 = reader.varint()?;
-            total = total.checked_add(pair.1).ok_or(malformed)?;
         }
         let sorted = pairs.is_sorted_by(|a, b| a.0 < b.0);
-        if !sorted || total > COUNT_MAX || pairs.iter().any(|pair| pair.1 == 0) {
+        // Only each count is bounded: merging stops them one by one, and so does adding them up.
+        if !sorted || pairs.iter().any(|pair| pair.1 == 0 || pair.1 > COUNT_MAX) {
             return Err(malformed);
         }
         self.form = Form::Exact(pairs);

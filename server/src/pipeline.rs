@@ -26,12 +26,14 @@ pub(crate) use self::sweep::overlaid;
 use self::metrics::PipelineMetrics;
 use self::owner::{Owner, Shared};
 use crate::config::PipelineConfig;
-use crate::store::{Accepted, QueueDepth, Store, StoreError};
+use crate::store::{Accepted, Store, StoreError};
 
 /// Maintenance requests waiting at one owner; a further one is dropped, because it asks for the same.
 const REQUESTS_MAX: usize = 4;
 /// Per-client commits under way at once in one process. Each holds one vbucket's encoded states.
 const COMMITS_MAX: usize = 2;
+/// Bytes of a vbucket's queue that [`Pipeline::status`] looks at.
+pub const WAITING_BYTES_MAX: usize = 1 << 20;
 /// How long [`Pipeline::delete_tab`] waits for the owner.
 const DELETE_WAIT: Duration = Duration::from_secs(5);
 
@@ -49,12 +51,12 @@ pub struct Pipeline {
 pub struct PipelineStatus {
     /// Vbuckets this process owns and has caught up with.
     pub vbuckets_owned: usize,
-    /// Queue entries held for the per-client states or not applied yet.
-    pub entries_queued: u64,
-    /// Their bytes.
-    pub queue_bytes: u64,
-    /// Age of the oldest vbucket that is behind; zero if none is.
+    /// Queue entries not applied yet; counted up to [`WAITING_BYTES_MAX`] in each vbucket.
+    pub entries_waiting: u64,
+    /// Age of the oldest of them; zero if none waits.
     pub oldest_age: Duration,
+    /// Bytes of queue entries, those that only wait for the per-client states included.
+    pub queue_bytes: u64,
     /// Seconds from accepted to applied of the last entries, averaged over vbuckets.
     pub applied_latency: Duration,
 }
@@ -177,18 +179,16 @@ impl Pipeline {
         let mut status = PipelineStatus::default();
         let mut latency = Duration::ZERO;
         for (vbucket, slot) in self.vbuckets().iter().zip(&self.slots) {
-            let QueueDepth { entries, bytes } = self.store.queue_depth(vbucket).await?;
-            status.entries_queued += entries;
-            status.queue_bytes += bytes;
+            status.queue_bytes += self.store.queue_depth(vbucket).await?.bytes;
             status.vbuckets_owned += usize::from(slot.is_caught_up());
             let applied = slot.cache.lock().as_ref().map(cache::Cache::applied);
-            let waiting = match applied {
-                Some(applied) => !self.store.read_queue(vbucket, applied, 1).await?.is_empty(),
-                None => entries > 0,
-            };
-            if waiting {
-                status.oldest_age = status.oldest_age.max(slot.age(now));
-            }
+            // Without a cache there is no owner here yet; everything after the stored mark waits.
+            let after = applied.unwrap_or_default();
+            let waiting = self.store.read_queue(vbucket, after, WAITING_BYTES_MAX).await?;
+            status.entries_waiting += waiting.len() as u64;
+            let age = waiting.first().map_or(0, |entry| now.as_micros() - entry.accepted.as_micros());
+            let age = Duration::from_micros(u64::try_from(age).unwrap_or(0));
+            status.oldest_age = status.oldest_age.max(age);
             latency += slot.latency();
         }
         status.applied_latency = latency / u32::from(self.vbuckets().get());

@@ -198,6 +198,14 @@ impl Queries {
                 found.insert(client.to_owned());
             }
         });
+        if let Selector::Names(names) = clients {
+            for name in names {
+                if !self.pipeline.store().list_tabs_of_client(vbucket, name).await?.is_empty() {
+                    found.insert(name.clone());
+                }
+            }
+            return Ok(found);
+        }
         let mut cursor: Option<String> = None;
         loop {
             let page = self.pipeline.store().list_clients(vbucket, cursor.as_deref(), LIST_PAGE).await?;

@@ -189,6 +189,9 @@ impl Histogram {
         columns::read_values(reader, 1, &mut totals)?;
         columns::read_values(reader, 2, &mut totals)?;
         let zeros = reader.varint()?;
+        if zeros > columns::COUNT_MAX {
+            return Err(malformed);
+        }
         let mut histogram = Self {
             scale: SCALE_MAX - halvings as i8,
             sum: totals[0],
@@ -201,7 +204,7 @@ impl Histogram {
         let mut sorted = Vec::new();
         for positive in [true, false] {
             let count = read_buckets(reader, u32::from(halvings), &mut sorted)?;
-            histogram.count = histogram.count.checked_add(count).ok_or(malformed)?;
+            histogram.count = add_counts(histogram.count, count);
             let buckets = if positive { &mut histogram.positive } else { &mut histogram.negative };
             buckets.replace_by_sorted(&sorted);
         }
@@ -212,7 +215,6 @@ impl Histogram {
     /// coarse scale with so few buckets that no halving can have been needed; bounds upside down.
     fn is_possible(&self) -> bool {
         self.count > super::EXACT_MAX as u64
-            && self.count <= columns::COUNT_MAX
             && self.used() <= BUCKETS_MAX
             && (self.scale == SCALE_MAX || self.used() > BUCKETS_MAX / 2)
             && self.min <= self.max
@@ -224,13 +226,12 @@ fn read_buckets(
     halvings: u32,
     sorted: &mut Vec<(i32, u64)>,
 ) -> Result<u64, Malformed> {
-    let malformed = Malformed { offset: reader.offset() };
     let indices = i64::from(INDEX_MIN >> halvings)..=i64::from(INDEX_MAX >> halvings);
     sorted.clear();
-    let mut total = Some(0_u64);
+    let mut total = 0;
     columns::read_counts(reader, indices, |index, count| {
-        total = total.and_then(|total| total.checked_add(count));
+        total = add_counts(total, count);
         sorted.push((index as i32, count));
     })?;
-    total.ok_or(malformed)
+    Ok(total)
 }

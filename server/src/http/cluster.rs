@@ -25,7 +25,7 @@ pub async fn status(State(app): State<Arc<App>>, request: Request) -> Result<Res
         name: &app.server_name,
         weight,
         queues: status.vbuckets_owned,
-        tasks: status.entries_queued,
+        tasks: status.entries_waiting,
         age: status.oldest_age,
     };
     let media = Group::Cluster.choose(&headers);

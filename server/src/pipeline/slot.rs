@@ -18,7 +18,6 @@ pub(crate) struct Slot {
     /// Deletions applied so far in this term.
     pub(crate) deletions: watch::Sender<u64>,
     caught_up: AtomicBool,
-    applied_accepted_micros: AtomicU64,
     applied_latency_micros: AtomicU64,
 }
 
@@ -28,7 +27,6 @@ impl Slot {
             cache: Mutex::new(None),
             deletions: watch::Sender::new(0),
             caught_up: AtomicBool::new(false),
-            applied_accepted_micros: AtomicU64::new(0),
             applied_latency_micros: AtomicU64::new(0),
         }
     }
@@ -46,18 +44,8 @@ impl Slot {
     pub(super) fn note_applied(&self, accepted: Timestamp, now: Timestamp) -> Duration {
         let micros = |time: Timestamp| u64::try_from(time.as_micros()).unwrap_or(0);
         let latency = micros(now).saturating_sub(micros(accepted));
-        self.applied_accepted_micros.store(micros(accepted), Ordering::Relaxed);
         self.applied_latency_micros.store(latency, Ordering::Relaxed);
         Duration::from_micros(latency)
-    }
-
-    /// How long ago the last applied entry had been accepted.
-    pub(crate) fn age(&self, now: Timestamp) -> Duration {
-        let accepted = self.applied_accepted_micros.load(Ordering::Relaxed);
-        if accepted == 0 {
-            return Duration::ZERO;
-        }
-        Duration::from_micros(u64::try_from(now.as_micros()).unwrap_or(0).saturating_sub(accepted))
     }
 
     /// How long the last applied entry had waited.
