@@ -143,7 +143,7 @@ settings! {
             /// How often every tab is looked at for states that can be dropped because nothing in them
             /// can be shown any more.
             prune_interval: Duration = "1h", span("1s", "30d");
-            /// Most clients one tab may have; events of further ones are dropped and counted. Raise it
+            /// Most clients one tab keeps apart; events of further ones count in the tab alone. Raise it
             /// only if clients really are that many and not made up anew at each start.
             clients_per_tab_max: usize = "100000", count(1, 1_000_000_000);
             /// Most tabs one slot may have; events of further ones are dropped and counted.

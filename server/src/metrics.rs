@@ -82,7 +82,7 @@ struct EndpointLabel {
     endpoint: &'static str,
 }
 
-/// Label of bad events: one of [`BadReason::ALL`].
+/// Label of bad events: one of [`taba_core::BadReason::ALL`].
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct ReasonLabel {
     reason: &'static str,

@@ -1,7 +1,7 @@
 //! The pipeline: accept → queue → apply → query, over any store.
 //!
 //! Accepting hands a batch to the store and answers once it is durable. Behind it every vbucket has one
-//! owner ([`owner`]) that merges its queue into states held in a [`cache`] and commits them. Queries
+//! owner (`owner`) that merges its queue into states held in a [`cache`] and commits them. Queries
 //! ([`crate::query`]) read the store and overlay what an owner in this process holds in memory.
 
 pub mod cache;

@@ -1,5 +1,5 @@
 //! The store: where acknowledged data lives. One trait, so that the embedded store and the Redis
-//! shards serve the same pipeline and pass the same conformance suite ([`conformance`]).
+//! shards serve the same pipeline and pass the same conformance suite (`conformance`).
 //!
 //! ```text
 //! frontend ──accept──▶ queue of each vbucket ──read_queue──▶ owner (lease) ──commit──▶ states

@@ -62,3 +62,28 @@ fn ci_runs_the_documented_command_and_nothing_after_it() {
     let script = read(".ci/run");
     assert_eq!(script.lines().last(), Some("exec cargo xtask test"));
 }
+
+/// The `file: name` references of a line to tests.
+fn test_references(line: &str) -> Vec<(&str, &str)> {
+    let spans = line.split('`').skip(1).step_by(2);
+    spans.filter_map(|span| span.split_once(": ")).filter(|(file, _)| file.ends_with(".rs")).collect()
+}
+
+#[test]
+fn every_test_that_the_weaknesses_name_exists() {
+    let page = read("docs/weaknesses.md");
+    let rows = page.lines().filter(|line| line.starts_with("| ") && !line.ends_with("| Shown by |"));
+    let mut references = 0;
+    for row in rows {
+        let tests = test_references(row);
+        assert!(!tests.is_empty() || row.contains("comes with Redis"), "nothing shows this: {row}");
+        for (file, name) in &tests {
+            let source = read(file);
+            let is_there =
+                [format!("fn {name}("), format!("fn {name}<")].iter().any(|head| source.contains(head));
+            assert!(is_there, "docs/weaknesses.md: {file} has no test {name}");
+        }
+        references += tests.len();
+    }
+    assert!(references >= 100, "only {references} references were found: has their form changed?");
+}

@@ -2,7 +2,7 @@
 //! parts that the stored per-client states do not include yet.
 //!
 //! Pure: no store, no clock, no task. The owner reads entries and calls [`Cache::apply`]; queries look
-//! in under the same lock; commits take [`Cache::take_dirty`] and [`Cache::freeze`]. On any doubt about
+//! in under the same lock; commits take [`Cache::encode_dirty`] and [`Cache::freeze`]. On any doubt about
 //! the store the whole cache is thrown away and rebuilt from the marks, so nothing here must survive.
 //!
 //! Parts per client are kept as slices of their queue entries and merged when they are committed or
@@ -408,12 +408,15 @@ impl Cache {
         frozen || self.tabs.get(tab).is_some_and(|tab| tab.dirty || !tab.pending.is_empty())
     }
 
-    /// Replaces a tab's all-clients state: a repair.
+    /// Replaces the all-clients state of a tab that is not busy: a repair, which the caller commits at
+    /// once. Were the tab dirty, it would be so until the next event, and no sweep would look at it.
     pub fn replace_aggregate(&mut self, tab: &str, state: State) {
         let round = self.round;
         let slot = self.tabs.entry_ref(tab).or_insert_with(|| Tab::new(Aggregate::NotLoaded));
+        let bytes = state.heap_bytes();
+        self.aggregate_bytes = self.aggregate_bytes + bytes - slot.aggregate_bytes;
+        slot.aggregate_bytes = bytes;
         slot.aggregate = Aggregate::Present(Box::new(state));
-        slot.dirty = true;
         slot.touched = round;
     }
 

@@ -14,6 +14,12 @@ pub struct ReasonLabel {
     reason: &'static str,
 }
 
+/// What a sweep was for: `prune`, `check` or `upgrade`.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
+pub struct TaskLabel {
+    task: &'static str,
+}
+
 /// Metrics of all owners in this process.
 #[derive(Clone, Debug)]
 pub struct PipelineMetrics {
@@ -29,6 +35,8 @@ pub struct PipelineMetrics {
     pub commits: Counter,
     /// Seconds per commit, encoding included.
     pub commit_seconds: Histogram,
+    /// Sweeps that looked at every tab of a vbucket, by task.
+    pub sweeps_finished: Family<TaskLabel, Counter>,
     /// States removed by sweeps.
     pub states_pruned: Counter,
     /// Tabs whose all-clients state differed from their clients' in a check.
@@ -50,6 +58,7 @@ impl PipelineMetrics {
             clients_over_limit,
             commits,
             commit_seconds,
+            sweeps_finished,
             states_pruned,
             check_mismatches,
             terms_broken,
@@ -61,6 +70,7 @@ impl PipelineMetrics {
         registry.register("taba_apply_clients_over_limit", "Clients not kept apart", clients_over_limit);
         registry.register("taba_commits", "Commits of states", commits);
         registry.register("taba_commit_seconds", "Seconds per commit", commit_seconds);
+        registry.register("taba_sweep_finished", "Sweeps over all tabs of a vbucket", sweeps_finished);
         registry.register("taba_sweep_states_pruned", "States removed as dead", states_pruned);
         registry.register(
             "taba_sweep_mismatches",
@@ -83,11 +93,17 @@ impl PipelineMetrics {
             clients_over_limit: Counter::default(),
             commits: Counter::default(),
             commit_seconds: Histogram::new(exponential_buckets(0.001, 2.0, 16)),
+            sweeps_finished: Family::default(),
             states_pruned: Counter::default(),
             check_mismatches: Counter::default(),
             terms_broken: Counter::default(),
             vbuckets_owned: Gauge::default(),
         }
+    }
+
+    /// Counts a sweep that ended.
+    pub fn add_sweep(&self, task: &'static str) {
+        self.sweeps_finished.get_or_create(&TaskLabel { task }).inc();
     }
 
     /// Adds dropped events by reason.

@@ -317,10 +317,12 @@ impl<'a> Term<'a> {
         let Some(sweep) = &mut self.sweep else { return Ok(()) };
         let done = sweep.step(&*self.shared.store, self.vbucket, self.token, self.slot).await?;
         if done {
-            let report = self.sweep.take().expect("it was there above").report();
+            let (task, report) = (sweep.name(), sweep.report());
+            self.sweep = None;
             self.shared.metrics.states_pruned.inc_by(report.pruned);
             self.shared.metrics.check_mismatches.inc_by(report.mismatches);
-            info!(vbucket = self.vbucket.0, ?report, "sweep finished");
+            self.shared.metrics.add_sweep(task);
+            info!(vbucket = self.vbucket.0, task, ?report, "sweep finished");
         }
         Ok(())
     }

@@ -60,11 +60,29 @@ impl Lab {
     }
 
     pub async fn start_with(limits: Limits, admin_token: Option<&str>) -> Self {
-        let folder = TempDir::new().unwrap();
-        let vbuckets = VbucketCount::new(VBUCKETS).unwrap();
-        let store = Embedded::open(folder.path(), EmbeddedOptions::new(vbuckets)).unwrap();
-        let config = PipelineConfig::default();
-        let pipeline = Pipeline::start(Arc::new(store), "lab", config, PipelineMetrics::unregistered());
+        Self::start_on(TempDir::new().unwrap(), limits, admin_token, PipelineConfig::default()).await
+    }
+
+    /// A server that commits all the time, over a folder that may hold something already.
+    pub async fn start_busy(folder: TempDir) -> Self {
+        let config = PipelineConfig {
+            aggregate_commit_interval: Duration::from_millis(20),
+            client_commit_interval: Duration::from_millis(50),
+            ..PipelineConfig::default()
+        };
+        Self::start_on(folder, Limits::default(), None, config).await
+    }
+
+    async fn start_on(
+        folder: TempDir,
+        limits: Limits,
+        admin_token: Option<&str>,
+        config: PipelineConfig,
+    ) -> Self {
+        let store = open_store(&folder);
+        let mut registry = Registry::default();
+        let metrics = PipelineMetrics::register(&mut registry);
+        let pipeline = Pipeline::start(Arc::new(store), "lab", config, metrics);
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let addr = listener.local_addr().unwrap();
         let config = AppConfig {
@@ -74,7 +92,7 @@ impl Lab {
             roles: vec!["be", "fe"],
             backend: true,
         };
-        let app = App::new(Arc::clone(&pipeline), config, Registry::default());
+        let app = App::new(Arc::clone(&pipeline), config, registry);
         let (shutdown, stop) = watch::channel(false);
         let served = tokio::spawn(serve(listener, Arc::clone(&app), stop, Duration::from_secs(5)));
         let lab = Self { addr, app, pipeline, shutdown, served, _folder: folder };
@@ -174,12 +192,33 @@ impl Lab {
         futures::future::join_all(barriers).await;
     }
 
+    /// Waits until every queue is empty: nothing waits for a commit.
+    pub async fn committed(&self) {
+        self.eventually("/status", "application/json", |reply| reply.json()["total_tasks"] == 0).await;
+    }
+
+    /// Asks for a sweep and waits until it has seen every tab. `task` is its label in `/metrics`.
+    pub async fn sweep(&self, path: &str, task: &str) {
+        let series = format!("taba_sweep_finished_total{{task=\"{task}\"}}");
+        let wanted = self.metric(&series).await + f64::from(VBUCKETS);
+        assert_eq!(self.post(path, &[], b"").await.status, 200);
+        self.eventually("/metrics", "", |reply| value_of(&reply.body, &series) >= wanted).await;
+    }
+
     /// The value of one series in `/metrics`; 0 if there is none.
     pub async fn metric(&self, series: &str) -> f64 {
-        let text = self.get("/metrics").await.body;
-        let line = text.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
-        line.map_or(0.0, |value| value.parse().unwrap())
+        value_of(&self.get("/metrics").await.body, series)
     }
+}
+
+fn value_of(metrics: &str, series: &str) -> f64 {
+    let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '));
+    line.map_or(0.0, |value| value.parse().unwrap())
+}
+
+/// The store of a lab in a folder.
+pub fn open_store(folder: &TempDir) -> Embedded {
+    Embedded::open(folder.path(), EmbeddedOptions::new(VbucketCount::new(VBUCKETS).unwrap())).unwrap()
 }
 
 /// A v1 body of one client with events (tab, type, payload) that happen now.

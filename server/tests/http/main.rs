@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, reason = "helpers of tests may fail their test")]
 
 mod accepting;
+mod agreement;
 mod bodies;
 mod connections;
 mod current;

@@ -1,6 +1,10 @@
 //! Malformed input: where the first Taba lost whole bundles with 200, one bad event is one bad event here.
 
-use crate::lab::{Lab, body, now_secs};
+use std::time::{Duration, Instant};
+
+use taba_server::config::Limits;
+
+use crate::lab::{Lab, PATIENCE, body, now_secs};
 
 /// Posts a body under `/v2/batch`, which says what it counted: (status, events, bad events by reason).
 async fn counted(lab: &Lab, body: &str) -> (u16, u64, String) {
@@ -124,5 +128,26 @@ async fn what_is_no_zlib_stream_is_refused_on_post_zip() {
         let reply = lab.post("/post_zip", &[("Content-Encoding", "gzip")], &body).await;
         assert_eq!(reply.status, 400, "{reply:?}");
     }
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_posts_leave_nothing_running_and_no_slot_taken() {
+    let lab = Lab::start_with(Limits { posts_max: 4, ..Limits::default() }, None).await;
+    let runtime = tokio::runtime::Handle::current();
+    let before = runtime.metrics().num_alive_tasks();
+    for _ in 0..50 {
+        for (path, body) in [("/post", "2\n\n"), ("/post", "1\n\nc\nn\n"), ("/post_zip", "no zlib")] {
+            assert_eq!(lab.post(path, &[], body.as_bytes()).await.status, 400);
+        }
+    }
+    // A connection's task ends a moment after its client has read the answer.
+    let deadline = Instant::now() + PATIENCE;
+    while runtime.metrics().num_alive_tasks() > before {
+        assert!(Instant::now() < deadline, "{} tasks, before {before}", runtime.metrics().num_alive_tasks());
+        tokio::time::sleep(Duration::from_millis(10)).await;
+    }
+    lab.record("c", &[("t", "Gauge", "1")]).await;
+    assert_eq!(lab.get("/tabs").await.body, "t: {\"1\": 1}\n");
     lab.stop().await;
 }

@@ -30,6 +30,18 @@ async fn the_example_bodies_are_taken_plain_and_zipped() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_checksum_of_the_example_is_checked() {
+    let lab = Lab::start().await;
+    let whole = bytes(ZLIB);
+    let (stream, checksum) = whole.split_at(whole.len() - 4);
+    assert_eq!(checksum, bytes("2f110b48"));
+    let wrong = [stream, &bytes("2f110b49")].concat();
+    assert_eq!(lab.post("/post_zip", &[], &wrong).await.status, 400);
+    assert_eq!(lab.metric("taba_events_accepted_total").await, 0.0);
+    lab.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_type_renders_as_the_first_taba_did() {
     let lab = Lab::start().await;
     let percentiles: Vec<_> = (1..=100).map(|n: u32| n.to_string()).collect();

@@ -160,6 +160,16 @@ fn clean_states_leave_memory_at_the_bound_and_dirty_ones_stay() {
 }
 
 #[test]
+fn a_repaired_tab_is_not_left_busy() {
+    let mut cache = Cache::new(Marks::default(), 1, ROOMY);
+    cache.replace_aggregate("t", State::decode(&state(TabType::CounterGroup, 1.0)).expect("a valid state"));
+    assert_eq!(present(&cache, "t"), 1);
+    assert!(!cache.is_tab_busy("t"), "a sweep would pass the tab over until its next event");
+    cache.removed("t");
+    assert!(matches!(cache.aggregate("t"), Found::AskStore));
+}
+
+#[test]
 fn an_unreadable_part_ends_its_entry_and_keeps_the_parts_before_it() {
     let mut cache = Cache::new(Marks::default(), 0, ROOMY);
     let mut block = entry(1, &[("t", "a")]).block.to_vec();
