@@ -21,7 +21,8 @@ fn example() -> Vec<u8> {
 /// The bytes of the table, in order: its second column.
 fn documented() -> Vec<u8> {
     let text = include_str!("../../docs/wire.md");
-    let table = text.split("| offset | v2 bytes (hex) | meaning |").nth(1).expect("the document has the table");
+    let table =
+        text.split("| offset | v2 bytes (hex) | meaning |").nth(1).expect("the document has the table");
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     let hex: String = rows.map(|row| row.split('`').nth(1).expect("a row shows bytes")).collect();
     let digits: Vec<u8> = hex.bytes().filter(u8::is_ascii_hexdigit).collect();
