@@ -315,7 +315,9 @@ impl<'a> Term<'a> {
             self.sweep = Some(Sweep::prune());
         }
         let Some(sweep) = &mut self.sweep else { return Ok(()) };
-        let done = sweep.step(&*self.shared.store, self.vbucket, self.token, self.slot).await?;
+        let Shared { store, config, .. } = self.shared;
+        let clients_max = config.clients_per_tab_max;
+        let done = sweep.step(&**store, self.vbucket, self.token, self.slot, clients_max).await?;
         if done {
             let (task, report) = (sweep.name(), sweep.report());
             self.sweep = None;

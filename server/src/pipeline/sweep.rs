@@ -51,6 +51,7 @@ struct Visit<'a> {
     vbucket: Vbucket,
     slot: &'a Slot,
     now: Timestamp,
+    clients_per_tab_max: usize,
 }
 
 impl Sweep {
@@ -86,11 +87,12 @@ impl Sweep {
         vbucket: Vbucket,
         token: FencingToken,
         slot: &Slot,
+        clients_per_tab_max: usize,
     ) -> Result<bool, StoreError> {
         let tabs = store.list_tabs(vbucket, self.after.as_deref(), TABS_PER_STEP).await?;
         let Some(last) = tabs.last() else { return Ok(true) };
         self.after = Some(last.name.clone());
-        let visit = Visit { store, vbucket, slot, now: clock::now() };
+        let visit = Visit { store, vbucket, slot, now: clock::now(), clients_per_tab_max };
         let mut changes = Vec::new();
         for tab in tabs {
             self.report.tabs += 1;
@@ -155,7 +157,12 @@ impl Sweep {
         }
         let Some(aggregate) = visit.aggregate(tab).await? else { return Ok(None) };
         let mut from_clients = State::new(aggregate.tab_type());
-        for (_, bytes) in visit.store.read_clients(visit.vbucket, tab, None).await?.states {
+        let clients = visit.store.read_clients(visit.vbucket, tab, None).await?.states;
+        // At the bound further clients count in the tab alone, so the two may rightly differ.
+        if clients.len() >= visit.clients_per_tab_max {
+            return Ok(None);
+        }
+        for (_, bytes) in clients {
             if from_clients.merge_encoded(&bytes, visit.now).is_err() {
                 warn!(tab, "a client's state does not fit its tab");
             }
