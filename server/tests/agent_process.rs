@@ -2,6 +2,8 @@
 
 #[path = "../../client/tests/support/peer.rs"]
 mod peer;
+#[path = "agent_support/bounds.rs"]
+mod bounds;
 #[path = "agent_support/process.rs"]
 mod process;
 
