@@ -98,6 +98,8 @@ impl AgentCollector {
             buffered.events as f64,
         )?;
         gauge(encoder, "taba_agent_buffer_fill_ratio", "Memory in use over its bound", self.intake.fill())?;
+        let help = "Events taken in whose partial states could not be gathered; they are lost";
+        counter(encoder, "taba_agent_events_ungathered", help, self.intake.events_ungathered())?;
         match &self.intake.spool {
             Some(spool) => {
                 gauge(encoder, "taba_agent_spool_bytes", "Bytes of spool files", spool.bytes() as f64)
