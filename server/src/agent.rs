@@ -41,6 +41,7 @@ use self::http::{App, PostLimits};
 use self::intake::Intake;
 use self::spool::{Spool, SpoolError};
 use crate::clock;
+use crate::http::connection;
 
 /// How long open requests may take once the agent stops; programs post small bodies.
 const REQUESTS_WAIT: Duration = Duration::from_secs(5);
@@ -83,7 +84,8 @@ pub struct Agent {
     intake: Arc<Intake>,
     app: Arc<App>,
     stop: watch::Sender<bool>,
-    server: tokio::task::JoinHandle<io::Result<()>>,
+    /// Ends with how many connections had to be cut.
+    server: tokio::task::JoinHandle<usize>,
     flusher: Option<JoinHandle<()>>,
     drain_wait: Duration,
 }
@@ -141,12 +143,14 @@ impl Agent {
         let flusher = start_flusher(&intake, config.flush_every)?;
         let app = App::new(Arc::clone(&intake), PostLimits::default());
         let (stop, mut stopping) = watch::channel(false);
-        let router = Arc::clone(&app).router();
-        let server = axum::serve(listener, router).with_graceful_shutdown(async move {
+        let stopped = async move {
             // An error means that the agent was dropped, which ends the server as well.
             let _ = stopping.wait_for(|stop| *stop).await;
-        });
-        let server = tokio::spawn(server.into_future());
+        };
+        let (router, metrics) = (Arc::clone(&app).router(), app.connections());
+        let grace = REQUESTS_WAIT.min(config.drain_wait);
+        let server = connection::serve(listener, router, config.connections, metrics, stopped, grace);
+        let server = tokio::spawn(server);
         info!(%address, servers = ?config.delivery.endpoints, protocol = ?config.protocol,
             spool = ?config.spool.as_ref().map(|spool| &spool.dir), "agent is listening");
         Ok(Self { address, intake, app, stop, server, flusher, drain_wait: config.drain_wait })
@@ -160,16 +164,17 @@ impl Agent {
 
     /// Stops taking posts and delivers what was taken in, as far as the time for it allows. Returns what
     /// is left; a spool keeps that for the next run.
-    pub async fn drain(mut self) -> Load {
+    pub async fn drain(self) -> Load {
         let deadline = Instant::now() + self.drain_wait;
         self.app.begin_draining();
         self.stop.send_replace(true);
-        if tokio::time::timeout(REQUESTS_WAIT.min(self.drain_wait), &mut self.server).await.is_err() {
-            warn!("connections were cut: their requests did not end in time");
-            self.server.abort();
+        match self.server.await {
+            Ok(0) => {}
+            Ok(connections) => warn!(connections, "connections cut; their requests are not acknowledged"),
+            Err(error) => warn!(%error, "serving ended badly"),
         }
         self.intake.stop();
-        let (intake, flusher) = (self.intake, self.flusher.take());
+        let (intake, flusher) = (self.intake, self.flusher);
         let drained = tokio::task::spawn_blocking(move || drain(&intake, flusher, deadline)).await;
         drained.unwrap_or_default()
     }

@@ -13,16 +13,16 @@
 
 mod admission;
 mod answer;
-mod body;
+pub(crate) mod body;
 mod cluster;
-mod connection;
-mod failure;
+pub(crate) mod connection;
+pub(crate) mod failure;
 mod inflate;
 mod lists;
 mod maintain;
 mod media;
 mod params;
-mod post;
+pub(crate) mod post;
 mod probe;
 mod tabs;
 mod v2;
@@ -30,7 +30,7 @@ mod walk;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::extract::{MatchedPath, Request, State};
@@ -39,10 +39,12 @@ use axum::middleware::{self, Next};
 use axum::response::Response;
 use axum::routing::{get, post as on_post};
 use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::watch;
 
 use self::admission::{Admission, QueryPermit};
 use self::answer::Missing;
-pub use self::connection::serve;
+use self::connection::ConnectionLimits;
 use self::failure::Failure;
 use self::media::{Group, Media};
 use self::params::Params;
@@ -160,6 +162,28 @@ impl App {
         let params = Params::read(head.uri.query(), &body, known)?;
         Ok((params, head.headers))
     }
+}
+
+/// Serves an app until `shutdown` becomes true (or its sender is gone), then stops accepting and lets open
+/// requests finish for at most `grace`. Returns how many connections were cut because they did not.
+pub async fn serve(
+    listener: TcpListener,
+    app: Arc<App>,
+    mut shutdown: watch::Receiver<bool>,
+    grace: Duration,
+) -> usize {
+    let limits = ConnectionLimits {
+        connections_max: app.limits.connections_max,
+        head_timeout: app.limits.head_timeout,
+        unread_timeout: app.limits.body_idle_timeout,
+    };
+    let metrics = app.metrics.connections();
+    let stopped = async {
+        // Without a sender nobody could stop the server later.
+        let _ = shutdown.wait_for(|stop| *stop).await;
+        app.begin_draining();
+    };
+    connection::serve(listener, router(Arc::clone(&app)), limits, metrics, stopped, grace).await
 }
 
 /// All routes over an app.

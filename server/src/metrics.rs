@@ -94,6 +94,15 @@ struct LimitLabel {
     limit: Refusal,
 }
 
+/// What is counted about connections.
+#[derive(Clone, Debug, Default)]
+pub struct ConnectionMetrics {
+    /// Open ones.
+    pub open: Gauge,
+    /// Closed at once because too many were open.
+    pub refused: Counter,
+}
+
 /// What the HTTP side counts and measures.
 pub struct HttpMetrics {
     requests: Family<RequestLabels, Counter>,
@@ -106,8 +115,7 @@ pub struct HttpMetrics {
     pub events_accepted: Counter,
     /// Batches that had been stored before.
     pub batches_duplicate: Counter,
-    /// Open connections.
-    pub connections: Gauge,
+    connections: Gauge,
     /// How long posts took from their head to the acknowledgement, lately.
     pub accept_latency: Smoothed,
 }
@@ -166,6 +174,16 @@ impl HttpMetrics {
         };
         self.requests.get_or_create(&RequestLabels { endpoint, status }).inc();
         self.durations.get_or_create(&EndpointLabel { endpoint }).observe(duration.as_secs_f64());
+    }
+
+    /// What the connections of a server count.
+    #[must_use]
+    pub fn connections(&self) -> ConnectionMetrics {
+        let refused = LimitLabel { limit: Refusal::Connections };
+        ConnectionMetrics {
+            open: self.connections.clone(),
+            refused: self.refused.get_or_create(&refused).clone(),
+        }
     }
 
     /// Counts something refused at a limit.

@@ -1,5 +1,9 @@
 //! The agent as a process, between real posts and a real server or a peer that shows the bytes.
 
+#[path = "agent_support/bounds.rs"]
+mod bounds;
+#[path = "agent_support/disk.rs"]
+mod disk;
 #[path = "../../client/tests/support/peer.rs"]
 mod peer;
 #[path = "agent_support/process.rs"]
@@ -11,7 +15,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
 
-use peer::{PATIENCE, Peer, Reply, dead_address, eventually};
+use peer::{PATIENCE, Peer, Reply, Request, dead_address, eventually};
 use process::{LossyProxy, Taba, body};
 use taba_client::Client;
 
@@ -21,6 +25,24 @@ fn folder() -> tempfile::TempDir {
 
 fn spool_flags(spool: &Path) -> [&str; 2] {
     ["--spool", spool.to_str().expect("a plain path")]
+}
+
+/// The id of a batch and the events of each of its parts.
+fn batch(request: &Request) -> (String, Vec<u64>) {
+    let batch = taba_core::wire::v2::Batch::decode(&request.body).expect("a good batch");
+    let block = batch.inflate(16 << 20).expect("good parts");
+    let events = taba_core::part::iter(&block).map(|part| match part.expect("a good part") {
+        taba_core::Part::State { events, .. } => events,
+        taba_core::Part::Delete { .. } => panic!("nothing is deleted"),
+    });
+    (batch.id.to_string(), events.collect())
+}
+
+/// A post of about 4 kB, half of that once compressed: one event with random bits in it.
+fn noisy_post(agent: &Taba, number: u32) -> Option<u16> {
+    let noise: String = (0..250).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
+    let line = format!("[\"Gauge\", {}, \"\\\"{noise}\\\"\"]", process::now_secs());
+    agent.post("/post", &[], format!("1\n\nc\n\ngauge{number}\n{line}\n\n\n").as_bytes())
 }
 
 /// Nothing that was acknowledged waits in the agent any more.
@@ -159,13 +181,8 @@ fn small_posts_become_one_compact_batch() {
     assert!(agent.terminate());
     let requests = peer.requests();
     assert_eq!(requests.len(), 1);
-    let batch = taba_core::wire::v2::Batch::decode(&requests[0].body).expect("a good batch");
-    let block = batch.inflate(1 << 20).expect("good parts");
-    let events = taba_core::part::iter(&block).map(|part| match part.expect("a good part") {
-        taba_core::Part::State { events, .. } => events,
-        taba_core::Part::Delete { .. } => panic!("nothing is deleted"),
-    });
-    assert_eq!(events.collect::<Vec<_>>(), [500, 500]);
+    let (_, events) = batch(&requests[0]);
+    assert_eq!(events, [500, 500]);
 }
 
 /// 8.3.5: batches of a dead endpoint never moved, and its backlog filled the agent.
@@ -214,18 +231,12 @@ fn a_full_agent_says_so_and_recovers() {
     let opened = Arc::clone(&open);
     let peer = Peer::start(move |_, _| Reply::Status(if opened.load(Ordering::Acquire) { 200 } else { 503 }));
     let agent = Taba::agent(&["--server", &peer.url(), "--buffer-bytes", "1048576"]);
-    let post = |number: u32| {
-        // Random bits, so that a batch is about as large as what was posted.
-        let noise: String = (0..250).map(|_| format!("{:016x}", rand::random::<u64>())).collect();
-        let line = format!("[\"Gauge\", {}, \"\\\"{noise}\\\"\"]", process::now_secs());
-        agent.post("/post", &[], format!("1\n\nc\n\ngauge{number}\n{line}\n\n\n").as_bytes())
-    };
-    // Each is 4 kB, half of that once compressed, so 1 MiB holds at most 512 of them.
-    let taken = (0..5_000).take_while(|number| post(*number) == Some(200)).count();
+    // 1 MiB holds at most 512 of them.
+    let taken = (0..5_000).take_while(|number| noisy_post(&agent, *number) == Some(200)).count();
     assert!((50..1_000).contains(&taken), "{taken} posts of 4 kB were taken into a buffer of 1 MiB");
     assert!(agent.metric("taba_agent_posts_at_capacity_total") >= 1.0);
     open.store(true, Ordering::Release);
-    eventually("there is room again", || post(5_000) == Some(200));
+    eventually("there is room again", || noisy_post(&agent, 5_000) == Some(200));
 }
 
 /// 8.1.10: one bad first line refused a whole flush, and the client then threw it away.

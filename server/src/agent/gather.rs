@@ -37,10 +37,18 @@ pub struct Sealed {
     pub events: u64,
 }
 
-/// Why a block cannot be gathered; only a damaged spool can hold such a block.
+/// A block that could not be gathered whole; only a defect or a damaged spool can bring one.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("block cannot be read")]
-pub struct BadBlock;
+#[error("block cannot be gathered whole")]
+pub struct BadBlock {
+    /// Events left out, as far as the block can be read; at least one.
+    pub events: u64,
+}
+
+impl BadBlock {
+    /// The block ends where it cannot be read, and nobody knows how many events followed.
+    const UNREADABLE: Self = Self { events: 1 };
+}
 
 /// Blocks gathered since the last seal.
 #[derive(Debug)]
@@ -64,7 +72,7 @@ impl Gather {
     /// Adds a block.
     ///
     /// # Errors
-    /// [`BadBlock`]; what came before the damage is gathered.
+    /// [`BadBlock`]; all that could be gathered is.
     pub fn add(&mut self, block: &[u8], now: Timestamp) -> Result<(), BadBlock> {
         match self {
             Self::States(states) => states.add(block, now),

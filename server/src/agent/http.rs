@@ -22,16 +22,20 @@ use super::intake::Intake;
 use super::metrics::{self, Counters};
 use super::outgoing::Route;
 use super::status::Status;
+use crate::metrics::ConnectionMetrics;
 
-/// Limits of posts. Memory of posts under way: 64 × 8 MiB = 512 MiB at the very worst, beside the buffer.
+/// Limits of posts. Memory of posts under way, beside the buffer: 32 × (8 MiB of parts + 8 MiB of window of
+/// a compressed body) = 512 MiB at the very worst. Batches are looked into by two threads, 64 MiB each.
 #[derive(Clone, Copy, Debug)]
 pub struct PostLimits {
     /// Posts read at once; further ones wait.
     pub posts_max: usize,
     /// How long they wait before they get 503.
     pub permit_wait: Duration,
-    /// Longest body, in bytes.
+    /// Longest body as sent, in bytes.
     pub body_bytes_max: u64,
+    /// Longest body once inflated, in bytes.
+    pub inflated_bytes_max: u64,
     /// Most bytes one post may fold into, or be if it is a v2 batch.
     pub parts_bytes_max: usize,
     /// Longest event line, in bytes.
@@ -45,9 +49,10 @@ pub struct PostLimits {
 impl Default for PostLimits {
     fn default() -> Self {
         Self {
-            posts_max: 64,
+            posts_max: 32,
             permit_wait: Duration::from_secs(5),
             body_bytes_max: 256 << 20,
+            inflated_bytes_max: 512 << 20,
             parts_bytes_max: 8 << 20,
             line_bytes_max: 1 << 20,
             body_idle: Duration::from_secs(30),
@@ -79,6 +84,12 @@ impl App {
     /// Makes `/readyz` say that no more posts should come.
     pub fn begin_draining(&self) {
         self.draining.store(true, Ordering::Relaxed);
+    }
+
+    /// Where connections are counted.
+    #[must_use]
+    pub fn connections(&self) -> ConnectionMetrics {
+        self.counters.connections.clone()
     }
 
     /// The routes.

@@ -20,7 +20,7 @@ use taba_core::{BatchId, ProducerId, Timestamp};
 use tracing::{error, warn};
 
 use super::config::ServerProtocol;
-use super::gather::{BATCH_BYTES, BadBlock, Contribution, Gather, Sealed};
+use super::gather::{BATCH_BYTES, Contribution, Gather, Sealed};
 use super::outgoing::Route;
 use super::spool::{Journal, Record, Spool};
 use crate::clock;
@@ -31,6 +31,7 @@ pub struct Intake {
     buffer_bytes_max: u64,
     producer: ProducerId,
     sequence: AtomicU64,
+    events_ungathered: AtomicU64,
     open: Mutex<Open>,
     wake: Condvar,
     stopping: AtomicBool,
@@ -82,9 +83,6 @@ pub enum Refusal {
     /// The spool cannot be written.
     #[error("spool cannot be written")]
     Spool(#[source] io::Error),
-    /// The block cannot be read; it was made by this program, so this is a defect.
-    #[error("post cannot be gathered")]
-    Block(#[source] BadBlock),
 }
 
 impl Intake {
@@ -103,6 +101,7 @@ impl Intake {
             buffer_bytes_max,
             producer,
             sequence: AtomicU64::new(0),
+            events_ungathered: AtomicU64::new(0),
             open: Mutex::new(open),
             wake: Condvar::new(),
             stopping: AtomicBool::new(false),
@@ -134,6 +133,13 @@ impl Intake {
         self.memory(&self.open.lock()) as f64 / self.buffer_bytes_max as f64
     }
 
+    /// Events taken in, by this run or an earlier one, that could not be gathered and are lost.
+    #[must_use]
+    pub fn events_ungathered(&self) -> u64 {
+        let found_in_spool = self.spool.as_ref().map_or(0, |spool| spool.events_ungathered());
+        found_in_spool + self.events_ungathered.load(Ordering::Relaxed)
+    }
+
     /// Whether a post of `bytes` would be taken in now.
     ///
     /// # Errors
@@ -154,7 +160,11 @@ impl Intake {
             spool.append(&mut open.journal, self.protocol, &record).map_err(Refusal::Spool)?;
         }
         let was_idle = open.gather.events() == 0;
-        open.gather.add(&contribution.block, now).map_err(Refusal::Block)?;
+        // Trying again would bring the same block, and the states that were gathered twice.
+        if let Err(bad) = open.gather.add(&contribution.block, now) {
+            self.events_ungathered.fetch_add(bad.events, Ordering::Relaxed);
+            error!(events = bad.events, "partial states cannot be gathered; their events are lost");
+        }
         if was_idle || open.gather.bytes() >= BATCH_BYTES {
             self.wake.notify_all();
         }
@@ -301,7 +311,7 @@ impl Intake {
             return Err(Refusal::BufferFull);
         }
         match &self.spool {
-            Some(spool) if !spool.has_room(bytes) => Err(Refusal::SpoolFull),
+            Some(spool) if !spool.has_room(bytes, open.held().bytes) => Err(Refusal::SpoolFull),
             _ => Ok(()),
         }
     }

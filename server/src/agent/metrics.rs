@@ -14,6 +14,7 @@ use taba_client::delivery::Tally;
 use taba_core::{BadCounts, BadReason};
 
 use super::intake::Intake;
+use crate::metrics::ConnectionMetrics;
 
 /// What the agent's HTTP side counts.
 #[derive(Debug, Default)]
@@ -22,10 +23,12 @@ pub struct Counters {
     pub posts: AtomicU64,
     /// Events taken in. Batches passed on under their own id count too.
     pub events: AtomicU64,
-    /// Posts answered with 400 or 415.
+    /// Posts answered with 400, 408, 413 or 415.
     pub refused: AtomicU64,
     /// Posts answered with 503 because a bound was reached.
     pub at_capacity: AtomicU64,
+    /// Open and refused connections.
+    pub connections: ConnectionMetrics,
     bad: Mutex<BadCounts>,
 }
 
@@ -77,11 +80,16 @@ impl AgentCollector {
         counter(
             encoder,
             "taba_agent_posts_refused",
-            "Posts answered with 400 or 415",
+            "Posts answered with 400, 408, 413 or 415",
             load(&self.counters.refused),
         )?;
         let at_capacity = load(&self.counters.at_capacity);
         counter(encoder, "taba_agent_posts_at_capacity", "Posts answered with 503", at_capacity)?;
+        let connections = &self.counters.connections;
+        gauge(encoder, "taba_agent_connections", "Open connections", connections.open.get() as f64)?;
+        let refused = connections.refused.get();
+        let help = "Connections closed at once because too many were open";
+        counter(encoder, "taba_agent_connections_refused", help, refused)?;
         let buffered = self.intake.buffered();
         gauge(
             encoder,
@@ -90,6 +98,8 @@ impl AgentCollector {
             buffered.events as f64,
         )?;
         gauge(encoder, "taba_agent_buffer_fill_ratio", "Memory in use over its bound", self.intake.fill())?;
+        let help = "Events taken in whose partial states could not be gathered; they are lost";
+        counter(encoder, "taba_agent_events_ungathered", help, self.intake.events_ungathered())?;
         match &self.intake.spool {
             Some(spool) => {
                 gauge(encoder, "taba_agent_spool_bytes", "Bytes of spool files", spool.bytes() as f64)

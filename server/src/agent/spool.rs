@@ -22,13 +22,16 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use taba_client::delivery::{Body, SealedBatch};
 use taba_core::Timestamp;
-use tracing::{info, warn};
+use tracing::{error, info, warn};
 
 pub use self::journal::{Journal, Record};
 
 use super::config::{ServerProtocol, SpoolConfig};
 use super::gather::{Gather, Sealed};
 use super::outgoing::Route;
+
+/// Disk room that sealing takes besides the events: file heads, and blocks of 4 KiB that are not filled.
+const DISK_SLACK_BYTES: u64 = 64 << 10;
 
 /// A folder of journals and batch files, owned by one agent at a time.
 #[derive(Debug)]
@@ -40,6 +43,7 @@ pub struct Spool {
     next: AtomicU64,
     bytes: AtomicU64,
     bytes_max: u64,
+    events_ungathered: AtomicU64,
     /// Locked as long as the agent runs; the kernel unlocks it however it ends.
     _lock: File,
 }
@@ -98,6 +102,7 @@ impl Spool {
             next: AtomicU64::new(1),
             bytes: AtomicU64::new(0),
             bytes_max: config.bytes_max,
+            events_ungathered: AtomicU64::new(0),
             _lock: lock,
         };
         spool.seal_old_journals(protocol, now, next_id)?;
@@ -105,10 +110,25 @@ impl Spool {
         Ok((spool, batches))
     }
 
-    /// Whether this many bytes more would fit.
+    /// Whether this many bytes more would fit, while `unsealed` bytes wait to be sealed. Sealing needs
+    /// room beside the journals, and a disk full of journals could never be emptied by sending.
     #[must_use]
-    pub fn has_room(&self, bytes: usize) -> bool {
-        self.bytes.load(Ordering::Relaxed) + bytes as u64 <= self.bytes_max
+    pub fn has_room(&self, bytes: usize, unsealed: u64) -> bool {
+        let bytes = bytes as u64;
+        self.bytes.load(Ordering::Relaxed) + bytes <= self.bytes_max
+            && self.disk_free().is_none_or(|free| 2 * bytes + unsealed + DISK_SLACK_BYTES <= free)
+    }
+
+    /// Bytes free on its disk, if the disk says; otherwise the write itself will tell.
+    fn disk_free(&self) -> Option<u64> {
+        let disk = rustix::fs::statvfs(&self.dir).ok()?;
+        Some(disk.f_bavail * disk.f_frsize)
+    }
+
+    /// Events in records of earlier runs that could not be gathered.
+    #[must_use]
+    pub fn events_ungathered(&self) -> u64 {
+        self.events_ungathered.load(Ordering::Relaxed)
     }
 
     /// Bytes of all files.
@@ -250,8 +270,9 @@ impl Spool {
             }
             let mut gather = Gather::new(protocol);
             for block in &old.blocks {
-                if gather.add(block, now).is_err() {
-                    warn!(path = %path.display(), "a record of the spool cannot be read; its events are lost");
+                if let Err(bad) = gather.add(block, now) {
+                    self.events_ungathered.fetch_add(bad.events, Ordering::Relaxed);
+                    error!(path = %path.display(), events = bad.events, "a record of the spool cannot be gathered; its events are lost");
                 }
             }
             let events = gather.events();

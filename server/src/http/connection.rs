@@ -1,4 +1,5 @@
-//! Connections: an accept loop of our own, so that the limits on them hold.
+//! Connections: an accept loop of our own, so that the limits on them hold. It knows no endpoint; server
+//! and agent hand it their routers.
 //!
 //! ```text
 //! accept ──▶ connections_max ──▶ one task: hyper (HTTP/1.1 or h2c) + watchdog ──▶ router
@@ -30,11 +31,10 @@ use tracing::{debug, warn};
 
 use self::activity::{Activity, Watched};
 use self::socket::Socket;
-use super::{App, router};
-use crate::metrics::{Refusal, Seldom};
+use crate::metrics::{ConnectionMetrics, Seldom};
 
 /// Read buffer per connection at most, in bytes; hyper grows towards it only while a client fills it.
-/// 512 posts at once hold 256 MiB of such buffers at worst.
+/// 512 posts at once, as a server takes them, hold 256 MiB of such buffers at worst.
 const READ_BUFFER_BYTES_MAX: usize = 512 << 10;
 
 /// Bytes a client may send ahead on one HTTP/2 connection, all its streams together.
@@ -49,6 +49,17 @@ const HTTP2_PING_INTERVAL: Duration = Duration::from_secs(30);
 /// Pause after the system refuses a socket, for want of file descriptors as a rule.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
 
+/// What connections may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ConnectionLimits {
+    /// Most at once; further ones are closed when they come.
+    pub connections_max: usize,
+    /// How long a client may take to send a request head.
+    pub head_timeout: Duration,
+    /// How long a client may leave unread what is written to it.
+    pub unread_timeout: Duration,
+}
+
 /// How far the server has come in its life.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
@@ -59,23 +70,25 @@ enum Phase {
     Closed,
 }
 
-/// Serves connections until `shutdown` becomes true (or its sender is gone), then stops accepting and lets
-/// open requests finish for at most `grace`. Returns how many connections were cut because they did not.
+/// Serves connections until `shutdown` is done, then stops accepting and lets open requests finish for at
+/// most `grace`. Returns how many connections were cut because they did not.
 pub async fn serve(
     listener: TcpListener,
-    app: Arc<App>,
-    mut shutdown: watch::Receiver<bool>,
+    router: Router,
+    limits: ConnectionLimits,
+    metrics: ConnectionMetrics,
+    shutdown: impl Future<Output = ()>,
     grace: Duration,
 ) -> usize {
-    let slots_max = app.limits.connections_max.min(u32::MAX as usize >> 1);
+    let slots_max = limits.connections_max.min(u32::MAX as usize >> 1);
     let slots = Arc::new(Semaphore::new(slots_max));
     let (phase, phases) = watch::channel(Phase::Running);
+    let serving = Serving { router, limits, metrics, phases };
     tokio::select! {
-        _ = shutdown.wait_for(|stop| *stop) => {}
-        never = accept_all(&listener, &app, &slots, &phases) => match never {},
+        () = shutdown => {}
+        never = accept_all(&listener, &serving, &slots) => match never {},
     }
-    app.begin_draining();
-    drop((listener, phases));
+    drop((listener, serving));
     phase.send_replace(Phase::Draining);
     let all = u32::try_from(slots_max).expect("bounded above");
     let closed = tokio::time::timeout(grace, slots.acquire_many(all)).await;
@@ -84,13 +97,7 @@ pub async fn serve(
     cut
 }
 
-async fn accept_all(
-    listener: &TcpListener,
-    app: &Arc<App>,
-    slots: &Arc<Semaphore>,
-    phases: &watch::Receiver<Phase>,
-) -> Infallible {
-    let router = router(Arc::clone(app));
+async fn accept_all(listener: &TcpListener, serving: &Serving, slots: &Arc<Semaphore>) -> Infallible {
     let seldom = Seldom::every(10);
     loop {
         let stream = match listener.accept().await {
@@ -104,54 +111,60 @@ async fn accept_all(
             }
         };
         let Ok(slot) = Arc::clone(slots).try_acquire_owned() else {
-            app.metrics.refused(Refusal::Connections);
+            serving.metrics.refused.inc();
             continue;
         };
-        tokio::spawn(run(stream, Arc::clone(app), router.clone(), phases.clone(), slot));
+        tokio::spawn(serving.clone().run(stream, slot));
     }
 }
 
-/// Runs one connection to its end.
-async fn run(
-    stream: TcpStream,
-    app: Arc<App>,
+/// What every connection is served with.
+#[derive(Clone)]
+struct Serving {
     router: Router,
-    mut phases: watch::Receiver<Phase>,
-    slot: OwnedSemaphorePermit,
-) {
-    app.metrics.connections.inc();
-    let activity = Arc::new(Activity::default());
-    let socket = Socket::new(stream, Arc::clone(&activity));
-    let service = service_fn(|request| answer(router.clone(), request, &activity));
-    let builder = builder();
-    {
-        let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
-        let period = app.limits.head_timeout.min(app.limits.body_idle_timeout) / 2;
-        let mut watchdog = tokio::time::interval(period.max(Duration::from_millis(10)));
-        watchdog.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-        loop {
-            tokio::select! {
-                ended = connection.as_mut() => {
-                    if let Err(error) = ended {
-                        debug!(%error, "connection ended early");
+    limits: ConnectionLimits,
+    metrics: ConnectionMetrics,
+    phases: watch::Receiver<Phase>,
+}
+
+impl Serving {
+    /// Runs one connection to its end.
+    async fn run(self, stream: TcpStream, slot: OwnedSemaphorePermit) {
+        let Self { router, limits, metrics, mut phases } = self;
+        metrics.open.inc();
+        let activity = Arc::new(Activity::default());
+        let socket = Socket::new(stream, Arc::clone(&activity));
+        let service = service_fn(|request| answer(router.clone(), request, &activity));
+        let builder = builder();
+        {
+            let mut connection = pin!(builder.serve_connection(TokioIo::new(socket), service));
+            let period = limits.head_timeout.min(limits.unread_timeout) / 2;
+            let mut watchdog = tokio::time::interval(period.max(Duration::from_millis(10)));
+            watchdog.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+            loop {
+                tokio::select! {
+                    ended = connection.as_mut() => {
+                        if let Err(error) = ended {
+                            debug!(%error, "connection ended early");
+                        }
+                        break;
                     }
-                    break;
+                    _ = watchdog.tick() => if let Some(why) = activity.overdue(&limits) {
+                        debug!(why, "connection closed");
+                        activity.cut();
+                        break;
+                    },
+                    changed = phases.changed() => match (changed, *phases.borrow_and_update()) {
+                        (Ok(()), Phase::Running) => {}
+                        (Ok(()), Phase::Draining) => connection.as_mut().graceful_shutdown(),
+                        (Ok(()), Phase::Closed) | (Err(_), _) => break,
+                    },
                 }
-                _ = watchdog.tick() => if let Some(why) = activity.overdue(&app.limits) {
-                    debug!(why, "connection closed");
-                    activity.cut();
-                    break;
-                },
-                changed = phases.changed() => match (changed, *phases.borrow_and_update()) {
-                    (Ok(()), Phase::Running) => {}
-                    (Ok(()), Phase::Draining) => connection.as_mut().graceful_shutdown(),
-                    (Ok(()), Phase::Closed) | (Err(_), _) => break,
-                },
             }
         }
+        metrics.open.dec();
+        drop(slot);
     }
-    app.metrics.connections.dec();
-    drop(slot);
 }
 
 fn answer(

@@ -2,7 +2,7 @@
 
 use std::io::{Read, Write};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -31,10 +31,32 @@ impl Taba {
         Self::start("agent", &[&["--listen", "127.0.0.1:0"], quick, flags].concat())
     }
 
+    /// An agent with a small disk of its own at `mount_point`, which only its mount namespace sees and
+    /// which ends with it. Works without root, by a user namespace.
+    pub fn agent_with_disk(mount_point: &Path, bytes: u64, flags: &[&str]) -> Self {
+        let script = format!("mount -t tmpfs -o size={bytes} tmpfs \"$0\" && exec \"$@\"");
+        let mut command = Command::new("unshare");
+        command.args(["--map-root-user", "--mount", "sh", "-c", &script]).arg(mount_point);
+        command.arg(env!("CARGO_BIN_EXE_taba"));
+        Self::start_by(
+            command,
+            "agent",
+            &[&["--listen", "127.0.0.1:0", "--flush-seconds", "0.05"], flags].concat(),
+        )
+    }
+
+    /// A path as this process reaches it in the agent's mount namespace.
+    pub fn inside(&self, path: &Path) -> PathBuf {
+        PathBuf::from(format!("/proc/{}/root{}", self.child.id(), path.display()))
+    }
+
     fn start(role: &str, flags: &[&str]) -> Self {
+        Self::start_by(Command::new(env!("CARGO_BIN_EXE_taba")), role, flags)
+    }
+
+    fn start_by(mut command: Command, role: &str, flags: &[&str]) -> Self {
         let dir = tempfile::tempdir().expect("a folder");
         let file = dir.path().join("address");
-        let mut command = Command::new(env!("CARGO_BIN_EXE_taba"));
         command.arg(role).args(flags).arg("--listen-file").arg(&file).stdin(Stdio::null());
         command.stdout(Stdio::null()).stderr(Stdio::null());
         let mut child = command.spawn().expect("the binary starts");

@@ -42,7 +42,7 @@ impl LineGather {
     pub fn add(&mut self, block: &[u8]) -> Result<(), BadBlock> {
         let mut reader = Reader::new(block);
         while !reader.is_empty() {
-            self.add_tab(&mut reader).map_err(|_: Malformed| BadBlock)?;
+            self.add_tab(&mut reader).map_err(|_: Malformed| BadBlock::UNREADABLE)?;
         }
         Ok(())
     }
@@ -293,7 +293,7 @@ mod tests {
     fn damaged_blocks_are_an_error() {
         let block = read("1\n\nc\n\nn\n[\"CounterGroup\", 1, \"1\"]\n\n\n").block;
         for end in 1..block.len() {
-            assert_eq!(LineGather::default().add(&block[..end]), Err(BadBlock), "cut at {end}");
+            assert_eq!(LineGather::default().add(&block[..end]), Err(BadBlock::UNREADABLE), "cut at {end}");
         }
     }
 }

@@ -5,9 +5,8 @@ use std::sync::atomic::Ordering;
 
 use axum::body::Body;
 use axum::extract::State;
-use axum::http::{HeaderMap, StatusCode, header};
+use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use http_body_util::BodyExt as _;
 use taba_core::fold::{FoldError, FoldLimits, Folded, Folder};
 use taba_core::wire::v2::Batch;
 use taba_core::{BadCounts, BatchId, Part, Timestamp, VbucketCount, part};
@@ -20,22 +19,10 @@ use crate::agent::config::ServerProtocol;
 use crate::agent::gather::lines::LineReader;
 use crate::agent::gather::{Contribution, Sealed};
 use crate::agent::intake::Refusal;
-use crate::clock;
-
-/// Why a post gets another answer than 200.
-#[derive(Debug)]
-enum Failure {
-    /// 400: it can never be taken in.
-    Bad(String),
-    /// 413: it is too large.
-    TooLarge,
-    /// 408: the program stopped sending.
-    Idle,
-    /// 415: not in a form that can be forwarded.
-    Unsupported(&'static str),
-    /// 503: a bound is reached, or the spool cannot be written.
-    AtCapacity(String),
-}
+use crate::http::body::{BodyLimits, BodyReader, encoding};
+use crate::http::failure::Failure;
+use crate::http::post::batch_id;
+use crate::{clock, metrics};
 
 /// `POST /post`: protocol v1.
 pub(super) async fn v1(State(app): State<Arc<App>>, headers: HeaderMap, body: Body) -> Response {
@@ -50,8 +37,8 @@ pub(super) async fn v2(State(app): State<Arc<App>>, headers: HeaderMap, body: Bo
 fn answer(app: &App, outcome: Result<(), Failure>) -> Response {
     let Err(failure) = outcome else { return StatusCode::OK.into_response() };
     debug!(?failure, "post not taken in");
-    let counter = match failure {
-        Failure::AtCapacity(_) => &app.counters.at_capacity,
+    let counter = match failure.status {
+        StatusCode::SERVICE_UNAVAILABLE => &app.counters.at_capacity,
         _ => &app.counters.refused,
     };
     counter.fetch_add(1, Ordering::Relaxed);
@@ -60,14 +47,16 @@ fn answer(app: &App, outcome: Result<(), Failure>) -> Response {
 
 impl App {
     async fn post_v1(self: &Arc<Self>, headers: &HeaderMap, body: Body) -> Result<(), Failure> {
-        let key = idempotency_key(headers)?;
-        let _permit = self.admit(headers).await?;
+        let key = batch_id(headers)?;
+        let body_reader =
+            self.body_reader(headers, self.limits.body_bytes_max, self.limits.inflated_bytes_max)?;
+        let _permit = self.admit().await?;
         let mut reader = Reader::new(self.intake.protocol(), &self.limits);
-        read(body, &self.limits, self.limits.body_bytes_max, |piece| reader.feed(piece)).await?;
+        body_reader.read(body, &mut |piece: &[u8]| reader.feed(piece)).await?;
         let contribution = reader.finish()?;
         if contribution.events == 0 {
             if contribution.bad.total() == 0 {
-                return Err(Failure::Bad("No events in POST document".to_owned()));
+                return Err(Failure::bad_body("No events in POST document"));
             }
             self.counters.taken(0, &contribution.bad);
             return Ok(());
@@ -87,19 +76,21 @@ impl App {
     async fn post_v2(self: &Arc<Self>, headers: &HeaderMap, body: Body) -> Result<(), Failure> {
         if self.intake.protocol() == ServerProtocol::V1 {
             let what = "servers of the first Taba take no v2 batches; post protocol v1 to /post";
-            return Err(Failure::Unsupported(what));
+            return Err(unsupported(what));
         }
-        let key = idempotency_key(headers)?;
-        let _permit = self.admit(headers).await?;
-        let (mut bytes, bytes_max) = (Vec::new(), self.limits.parts_bytes_max);
-        let collect = |piece: &[u8]| {
+        let key = batch_id(headers)?;
+        let bytes_max = self.limits.parts_bytes_max as u64;
+        let body_reader = self.body_reader(headers, bytes_max, bytes_max)?;
+        let _permit = self.admit().await?;
+        let mut bytes = Vec::new();
+        let mut collect = |piece: &[u8]| {
             bytes.extend_from_slice(piece);
             Ok(())
         };
-        read(body, &self.limits, bytes_max as u64, collect).await?;
+        body_reader.read(body, &mut collect).await?;
         let (id, created, events) = inspect(&bytes)?;
         if key.is_some_and(|key| key != id) {
-            return Err(Failure::Bad("Idempotency-Key is not the id in the batch".to_owned()));
+            return Err(Failure::bad_body("Idempotency-Key is not the id in the batch"));
         }
         let batch = Sealed { id: Some(id), body: bytes, events };
         self.take(move |app, now| app.intake.pass(batch, created, now)).await?;
@@ -107,16 +98,22 @@ impl App {
         Ok(())
     }
 
+    fn body_reader(
+        &self,
+        headers: &HeaderMap,
+        sent_max: u64,
+        inflated_max: u64,
+    ) -> Result<BodyReader<'static>, Failure> {
+        let limits = BodyLimits { sent_max, inflated_max, idle: self.limits.body_idle };
+        Ok(BodyReader::new(limits, encoding(headers)?))
+    }
+
     /// Refuses before the body is read where that is possible.
-    async fn admit(&self, headers: &HeaderMap) -> Result<SemaphorePermit<'_>, Failure> {
-        let encoded = headers.get(header::CONTENT_ENCODING).is_some_and(|value| value != "identity");
-        if encoded {
-            return Err(Failure::Unsupported("the agent takes plain bodies only"));
-        }
-        self.intake.check_room(0).map_err(Failure::from)?;
+    async fn admit(&self) -> Result<SemaphorePermit<'_>, Failure> {
+        self.intake.check_room(0).map_err(|refusal| at_capacity(&refusal))?;
         match timeout(self.limits.permit_wait, self.posts.acquire()).await {
             Ok(Ok(permit)) => Ok(permit),
-            Ok(Err(_)) | Err(_) => Err(Failure::AtCapacity("too many posts at once".to_owned())),
+            Ok(Err(_)) | Err(_) => Err(busy("too many posts at once")),
         }
     }
 
@@ -128,8 +125,8 @@ impl App {
         let app = Arc::clone(self);
         let taken = tokio::task::spawn_blocking(move || take(&app, clock::now())).await;
         match taken {
-            Ok(taken) => taken.map_err(Failure::from),
-            Err(_) => Err(Failure::AtCapacity("agent is stopping".to_owned())),
+            Ok(taken) => taken.map_err(|refusal| at_capacity(&refusal)),
+            Err(_) => Err(busy("agent is stopping")),
         }
     }
 }
@@ -165,7 +162,7 @@ impl Reader {
             Self::States(folder) => folder.feed(piece).map_err(unreadable),
             Self::Lines { lines, bytes_max } => {
                 lines.feed(piece).map_err(|error| unreadable(FoldError::Framing(error)))?;
-                if lines.bytes() > *bytes_max { Err(Failure::TooLarge) } else { Ok(()) }
+                if lines.bytes() > *bytes_max { Err(parts_too_large()) } else { Ok(()) }
             }
         }
     }
@@ -190,8 +187,8 @@ fn contribution(folded: Folded) -> Contribution {
 
 fn unreadable(error: FoldError) -> Failure {
     match error {
-        FoldError::Framing(error) => Failure::Bad(format!("Could not parse document body: {error}")),
-        FoldError::TooLarge { .. } => Failure::TooLarge,
+        FoldError::Framing(error) => Failure::bad_body(format!("Could not parse document body: {error}")),
+        FoldError::TooLarge { .. } => parts_too_large(),
     }
 }
 
@@ -199,65 +196,35 @@ fn unreadable(error: FoldError) -> Failure {
 fn inspect(bytes: &[u8]) -> Result<(BatchId, Timestamp, u64), Failure> {
     /// Most bytes the parts of a batch may inflate to; servers take no more either.
     const INFLATED_BYTES_MAX: usize = 64 << 20;
-    let bad = |error: &dyn std::error::Error| Failure::Bad(error.to_string());
+    let bad = |error: &dyn std::error::Error| Failure::bad_body(error.to_string());
     let batch = Batch::decode(bytes).map_err(|error| bad(&error))?;
     let block = batch.inflate(INFLATED_BYTES_MAX).map_err(|error| bad(&error))?;
     let mut events = 0_u64;
     for part in part::iter(&block) {
         match part.map_err(|error| bad(&error))? {
             Part::State { events: more, .. } => events = events.saturating_add(more),
-            Part::Delete { .. } => return Err(Failure::Bad("a batch may not delete tabs".to_owned())),
+            Part::Delete { .. } => return Err(Failure::bad_body("a batch may not delete tabs")),
         }
     }
     Ok((batch.id, batch.created, events))
 }
 
-async fn read(
-    mut body: Body,
-    limits: &PostLimits,
-    bytes_max: u64,
-    mut feed: impl FnMut(&[u8]) -> Result<(), Failure>,
-) -> Result<(), Failure> {
-    let mut bytes = 0_u64;
-    loop {
-        let frame = timeout(limits.body_idle, body.frame()).await.map_err(|_| Failure::Idle)?;
-        let Some(frame) = frame else { return Ok(()) };
-        let frame = frame.map_err(|error| Failure::Bad(format!("body was cut off: {error}")))?;
-        let Ok(piece) = frame.into_data() else { continue };
-        bytes += piece.len() as u64;
-        if bytes > bytes_max {
-            return Err(Failure::TooLarge);
-        }
-        feed(&piece)?;
+/// What a refusal means to a program: nothing was taken in, and it may try again.
+fn at_capacity(refusal: &Refusal) -> Failure {
+    if let Refusal::Spool(error) = refusal {
+        warn!(%error, "spool cannot be written");
     }
+    busy(refusal.to_string())
 }
 
-fn idempotency_key(headers: &HeaderMap) -> Result<Option<BatchId>, Failure> {
-    let Some(value) = headers.get("idempotency-key") else { return Ok(None) };
-    let text = value.to_str().map_err(|_| Failure::Bad("Idempotency-Key is not text".to_owned()))?;
-    text.parse().map(Some).map_err(|error| Failure::Bad(format!("Idempotency-Key: {error}")))
+fn busy(why: impl Into<String>) -> Failure {
+    Failure::new(StatusCode::SERVICE_UNAVAILABLE, "at_capacity", why)
 }
 
-impl From<Refusal> for Failure {
-    fn from(refusal: Refusal) -> Self {
-        match &refusal {
-            Refusal::BufferFull | Refusal::SpoolFull => {}
-            Refusal::Spool(error) => warn!(%error, "spool cannot be written"),
-            Refusal::Block(error) => warn!(%error, "post cannot be gathered"),
-        }
-        Self::AtCapacity(refusal.to_string())
-    }
+fn unsupported(why: &str) -> Failure {
+    Failure::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported", why)
 }
 
-impl IntoResponse for Failure {
-    fn into_response(self) -> Response {
-        let retry = [(header::RETRY_AFTER, "1")];
-        match self {
-            Self::Bad(why) => (StatusCode::BAD_REQUEST, why).into_response(),
-            Self::TooLarge => (StatusCode::PAYLOAD_TOO_LARGE, "post is too large").into_response(),
-            Self::Idle => (StatusCode::REQUEST_TIMEOUT, "body did not arrive").into_response(),
-            Self::Unsupported(why) => (StatusCode::UNSUPPORTED_MEDIA_TYPE, why).into_response(),
-            Self::AtCapacity(why) => (StatusCode::SERVICE_UNAVAILABLE, retry, why).into_response(),
-        }
-    }
+fn parts_too_large() -> Failure {
+    Failure::too_large(metrics::Refusal::PartsBytes, "post is too large")
 }

@@ -56,7 +56,12 @@ impl Journal {
         let mut file = OpenOptions::new().append(true).create_new(true).open(path)?;
         let mut header = MAGIC.to_vec();
         header.push(protocol_tag(protocol));
-        file.write_all(&header)?;
+        if let Err(error) = file.write_all(&header) {
+            // On a full disk each post comes here; none may leave a file behind. What cannot be removed is
+            // removed at the next start.
+            let _ = std::fs::remove_file(path);
+            return Err(error);
+        }
         Ok(Self { file, number, bytes: HEADER_BYTES, broken: false })
     }
 

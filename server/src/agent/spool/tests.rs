@@ -151,3 +151,17 @@ fn a_spool_belongs_to_one_agent_and_one_protocol_at_a_time() {
     assert!(matches!(other, Err(SpoolError::OtherProtocol(_))));
     assert_eq!(files(dir.path(), "journal").len(), 1);
 }
+
+#[test]
+fn a_record_that_cannot_be_gathered_is_counted_and_the_others_are_kept() {
+    let dir = tempfile::tempdir().expect("a folder");
+    let (spool, _) = open(dir.path()).expect("an empty spool");
+    let mut journal = None;
+    let cut = &block("a")[..10];
+    spool.append(&mut journal, PROTOCOL, &Record { block: cut }).expect("room on disk");
+    append(&spool, &mut journal, "b");
+    drop((spool, journal));
+    let (spool, leftover) = open(dir.path()).expect("a bad record is no error");
+    assert_eq!(leftover.iter().map(|batch| batch.events).sum::<u64>(), 1);
+    assert_eq!(spool.events_ungathered(), 1);
+}

@@ -10,7 +10,7 @@ use axum::body::{Body, Bytes};
 use axum::http::Version;
 use hyper::body::{Body as HttpBody, Frame, SizeHint};
 
-use crate::config::Limits;
+use super::ConnectionLimits;
 
 /// How long a connection may do nothing between two requests.
 const IDLE_TIMEOUT: Duration = Duration::from_secs(120);
@@ -79,13 +79,13 @@ impl Activity {
     }
 
     /// Why the connection is to be closed, if it is.
-    pub(super) fn overdue(&self, limits: &Limits) -> Option<&'static str> {
+    pub(super) fn overdue(&self, limits: &ConnectionLimits) -> Option<&'static str> {
         let now = self.now();
         let late = |since: &AtomicU64, limit: Duration| {
             let since = since.load(Ordering::Relaxed);
             since > 0 && u128::from(now.saturating_sub(since)) >= limit.as_millis()
         };
-        if late(&self.blocked_since, limits.body_idle_timeout) {
+        if late(&self.blocked_since, limits.unread_timeout) {
             return Some("the client does not read its answer");
         }
         if self.open.load(Ordering::Relaxed) > 0 {
@@ -156,8 +156,8 @@ impl HttpBody for Watched {
 mod tests {
     use super::*;
 
-    fn limits(head: Duration, idle: Duration) -> Limits {
-        Limits { head_timeout: head, body_idle_timeout: idle, ..Limits::default() }
+    fn limits(head_timeout: Duration, unread_timeout: Duration) -> ConnectionLimits {
+        ConnectionLimits { connections_max: 1, head_timeout, unread_timeout }
     }
 
     #[test]
