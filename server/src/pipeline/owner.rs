@@ -26,7 +26,7 @@ use super::slot::Slot;
 use super::sweep::Sweep;
 use crate::clock;
 use crate::config::PipelineConfig;
-use crate::store::{EntryId, FencingToken, Lease, QueueEntry, Store, StoreError};
+use crate::store::{EntryId, FencingToken, Lease, Marks, QueueEntry, Store, StoreError};
 
 /// Bytes of queue entries read at once: about 1 ms of merging.
 const READ_BYTES_MAX: usize = 256 << 10;
@@ -241,16 +241,34 @@ impl<'a> Term<'a> {
     }
 
     async fn renew_if_due(&mut self) -> Result<(), StoreError> {
-        if Instant::now() < self.renew_at {
-            return Ok(());
+        if Instant::now() >= self.renew_at {
+            self.renew().await?;
+            self.renew_at = Instant::now() + self.shared.config.lease_ttl / 3;
         }
+        Ok(())
+    }
+
+    async fn renew(&self) -> Result<(), StoreError> {
         let Shared { store, owner, config, .. } = self.shared;
         let lease = store.lease(self.vbucket, owner, config.lease_ttl).await?;
         if lease.is_none_or(|lease| lease.token != self.token) {
             return Err(StoreError::Fenced(self.vbucket));
         }
-        self.renew_at = Instant::now() + config.lease_ttl / 3;
         Ok(())
+    }
+
+    /// Does work that may take longer than the lease lasts, renewing it meanwhile.
+    async fn while_renewing<T>(
+        &self,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let mut work = std::pin::pin!(work);
+        loop {
+            tokio::select! {
+                done = &mut work => return done,
+                () = sleep(self.shared.config.lease_ttl / 3) => self.renew().await?,
+            }
+        }
     }
 
     fn due(&self) -> Due {
@@ -273,6 +291,21 @@ impl<'a> Term<'a> {
         }
         let started = Instant::now();
         let everything = due == Due::Everything;
+        let (marks, clients_over_limit) = self.while_renewing(self.write_commit(everything)).await?;
+        self.with_cache(|cache| cache.committed_up_to(marks));
+        self.shared.metrics.clients_over_limit.inc_by(clients_over_limit);
+        self.shared.metrics.commits.inc();
+        self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
+        self.aggregates_at = started + self.shared.config.aggregate_commit_interval;
+        if everything {
+            self.clients_at = started + self.shared.config.client_commit_interval;
+        }
+        self.note_pending();
+        Ok(())
+    }
+
+    /// Builds and writes a commit; gives the marks it moved to and how many clients it left out.
+    async fn write_commit(&self, everything: bool) -> Result<(Marks, u64), StoreError> {
         let _slot = match everything {
             true => Some(self.shared.commit_slots.acquire().await.expect("the semaphore is never closed")),
             false => None,
@@ -287,16 +320,7 @@ impl<'a> Term<'a> {
             if everything { source.everything().await? } else { source.aggregates().await };
         let marks = commit.marks;
         self.shared.store.commit(self.vbucket, self.token, commit).await?;
-        self.with_cache(|cache| cache.committed_up_to(marks));
-        self.shared.metrics.clients_over_limit.inc_by(clients_over_limit);
-        self.shared.metrics.commits.inc();
-        self.shared.metrics.commit_seconds.observe(started.elapsed().as_secs_f64());
-        self.aggregates_at = started + self.shared.config.aggregate_commit_interval;
-        if everything {
-            self.clients_at = started + self.shared.config.client_commit_interval;
-        }
-        self.note_pending();
-        Ok(())
+        Ok((marks, clients_over_limit))
     }
 
     fn begin_maintenance(&mut self, request: Maintenance) {
