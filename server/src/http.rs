@@ -40,6 +40,7 @@ use axum::response::Response;
 use axum::routing::{get, post as on_post};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
+use tokio::runtime::Handle;
 use tokio::sync::watch;
 
 use self::admission::{Admission, QueryPermit};
@@ -113,11 +114,14 @@ pub struct App {
     registry: Registry,
     admission: Admission,
     draining: AtomicBool,
+    /// Where posts are folded.
+    work: Handle,
 }
 
 impl App {
     /// An app over a pipeline. `registry` may hold metrics of other parts already; it is what `/metrics`
-    /// shows.
+    /// shows. Posts are folded on the runtime that this is called in; connections and queries run where
+    /// [`serve`] does.
     #[must_use]
     pub fn new(pipeline: Arc<Pipeline>, config: AppConfig, mut registry: Registry) -> Arc<Self> {
         let metrics = HttpMetrics::register(&mut registry);
@@ -133,7 +137,14 @@ impl App {
             metrics,
             registry,
             draining: AtomicBool::new(false),
+            work: Handle::current(),
         })
+    }
+
+    /// Runs a post's work on the threads for work, so that no query waits for it. If the client goes
+    /// away meanwhile, its body breaks off and ends the work.
+    async fn on_work<T: Send + 'static>(&self, work: impl Future<Output = T> + Send + 'static) -> T {
+        self.work.spawn(work).await.expect("a post does not panic, and its threads outlive the connections")
     }
 
     /// Says no on `/readyz` from here on, so that load balancers send new requests elsewhere.

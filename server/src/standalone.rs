@@ -36,6 +36,8 @@ use crate::store::embedded::{Embedded, EmbeddedOptions, OpenError};
 /// Name under which a standalone server owns vbuckets. The lock of the data folder makes sure that no
 /// second process goes by it.
 const OWNER: &str = "standalone";
+/// Niceness of the threads that fold, apply and commit: a third of the share of others when all are busy.
+const WORK_NICENESS: i32 = 5;
 /// The part of the disk that is left free for states at the most: a small disk must still take data.
 const DISK_RESERVE_SHARE: u64 = 8;
 
@@ -92,23 +94,51 @@ pub enum StandaloneError {
 /// [`StandaloneError`].
 pub fn run(config: &Config) -> Result<(), StandaloneError> {
     raise_open_files();
-    let runtime = start_threads(config.server.worker_threads).map_err(StandaloneError::StartThreads)?;
-    let outcome = runtime.block_on(serve(config));
+    let start_threads =
+        |threads: Threads| threads.start(config.server.worker_threads).map_err(StandaloneError::StartThreads);
+    let (answering, work) = (start_threads(Threads::Answering)?, start_threads(Threads::Working)?);
+    let outcome = answering.block_on(serve(config, &work));
     // Only work that nobody waits for any more can be left on the threads.
-    runtime.shutdown_background();
+    answering.shutdown_background();
+    work.shutdown_background();
     outcome
 }
 
-/// A runtime with this many threads; 0 means one per core.
-fn start_threads(wanted: usize) -> std::io::Result<Runtime> {
-    let threads = if wanted > 0 { wanted } else { available_parallelism()?.get() };
-    Builder::new_multi_thread().worker_threads(threads).thread_name("taba").enable_all().build()
+/// Two sets of threads: a query is short and somebody waits for it, folding and committing take long.
+/// The second set steps back for the first, so that under full load an answer still takes milliseconds.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Threads {
+    /// Connections and queries.
+    Answering,
+    /// Folding posts, applying queues, committing states.
+    Working,
 }
 
-async fn serve(config: &Config) -> Result<(), StandaloneError> {
+impl Threads {
+    /// A runtime with this many threads; 0 means one per core.
+    fn start(self, wanted: usize) -> std::io::Result<Runtime> {
+        let threads = if wanted > 0 { wanted } else { available_parallelism()?.get() };
+        let mut builder = Builder::new_multi_thread();
+        match self {
+            Self::Answering => builder.thread_name("taba"),
+            Self::Working => builder.thread_name("taba-work").on_thread_start(step_back),
+        };
+        builder.worker_threads(threads).enable_all().build()
+    }
+}
+
+/// Gives the calling thread a lower priority. Where that is not allowed queries only take longer.
+fn step_back() {
+    let _ = rustix::process::setpriority_process(None, WORK_NICENESS);
+}
+
+async fn serve(config: &Config, work: &Runtime) -> Result<(), StandaloneError> {
     let signals = Signals::catch().map_err(StandaloneError::CatchSignals)?;
     let (listener, address) = listen::bind(&config.server.listen).await?;
-    let (pipeline, app) = start(config, address)?;
+    let (pipeline, app) = {
+        let _on_work_threads = work.enter();
+        start(config, address)?
+    };
 
     let (stop, stopping) = watch::channel(false);
     // Half of the time for requests under way leaves the other half for what they brought.

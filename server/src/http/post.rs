@@ -47,13 +47,13 @@ pub struct Outcome {
 /// `POST /post`.
 pub async fn plain(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
     let encoding = encoding(request.headers())?;
-    v1(&app, request, encoding).await?;
+    v1(app, request, encoding).await?;
     Ok(StatusCode::OK.into_response())
 }
 
 /// `POST /post_zip`: zlib, whatever the head says.
 pub async fn zip(State(app): State<Arc<App>>, request: Request) -> Result<Response, Failure> {
-    v1(&app, request, Encoding::Zlib).await?;
+    v1(app, request, Encoding::Zlib).await?;
     Ok(StatusCode::OK.into_response())
 }
 
@@ -61,7 +61,12 @@ pub async fn zip(State(app): State<Arc<App>>, request: Request) -> Result<Respon
 ///
 /// # Errors
 /// [`Failure`]: nothing of it was acknowledged.
-pub async fn v1(app: &App, request: Request, encoding: Encoding) -> Result<Outcome, Failure> {
+pub async fn v1(app: Arc<App>, request: Request, encoding: Encoding) -> Result<Outcome, Failure> {
+    let worker = Arc::clone(&app);
+    app.on_work(async move { take_v1(&worker, request, encoding).await }).await
+}
+
+async fn take_v1(app: &App, request: Request, encoding: Encoding) -> Result<Outcome, Failure> {
     let started = Instant::now();
     let (head, body) = request.into_parts();
     let id = batch_id(&head.headers)?;

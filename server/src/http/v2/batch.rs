@@ -66,10 +66,13 @@ impl From<Outcome> for BatchAnswer {
 )]
 pub async fn batch(State(app): State<Arc<App>>, request: Request) -> Result<Json<BatchAnswer>, Failure> {
     let outcome = match media_type(request.headers()).as_str() {
-        CONTENT_TYPE => v2(&app, request).await?,
+        CONTENT_TYPE => {
+            let worker = Arc::clone(&app);
+            app.on_work(async move { v2(&worker, request).await }).await?
+        }
         "text/plain" => {
             let encoding = encoding(request.headers())?;
-            post::v1(&app, request, encoding).await?
+            post::v1(app, request, encoding).await?
         }
         _ => {
             let message = format!("Content-Type must be {CONTENT_TYPE} or text/plain");
