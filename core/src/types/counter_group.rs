@@ -86,7 +86,7 @@ fn write_rows_of_window(window: &Window, span: Span, now: Timestamp, out: &mut S
     for number in *kept.start()..=newest {
         let (mut count, mut sum) = (0, 0.0);
         while let Some(bucket) = buckets.next_if(|bucket| bucket.number <= number || number == newest) {
-            count += bucket.count;
+            count = add_counts(count, bucket.count);
             sum = add_sums(sum, bucket.sum);
         }
         let separator = if number == newest { "" } else { ", " };
