@@ -12,7 +12,7 @@ use super::python;
 use super::ring::Ring;
 use super::window::{Bucket, Span, Window};
 use crate::bad::BadReason;
-use crate::columns::{self, add_sums};
+use crate::columns::{self, add_counts, add_sums};
 use crate::state::{Event, Format, WindowSummary};
 use crate::time::Timestamp;
 use crate::wire::bytes::{Malformed, Reader};
