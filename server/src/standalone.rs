@@ -36,8 +36,8 @@ use crate::store::embedded::{Embedded, EmbeddedOptions, OpenError};
 /// Name under which a standalone server owns vbuckets. The lock of the data folder makes sure that no
 /// second process goes by it.
 const OWNER: &str = "standalone";
-/// Niceness of the threads that fold, apply and commit: a tenth of the share of others when all are busy.
-const WORK_NICENESS: i32 = 10;
+/// Niceness of the threads that fold, apply and commit: a third of the share of others when all are busy.
+const WORK_NICENESS: i32 = 5;
 /// The part of the disk that is left free for states at the most: a small disk must still take data.
 const DISK_RESERVE_SHARE: u64 = 8;
 

@@ -32,6 +32,8 @@ use crate::store::{EntryId, FencingToken, Lease, Marks, QueueEntry, Store, Store
 const READ_BYTES_MAX: usize = 256 << 10;
 /// Shortest time between two reads of a queue: a quiet one is read at once, a busy one in larger pieces.
 const READ_INTERVAL: Duration = Duration::from_millis(10);
+/// When to try again if other vbuckets hold all commit slots.
+const COMMIT_RETRY: Duration = Duration::from_millis(100);
 /// Pause before a broken term is followed by the next.
 const TERM_PAUSE: Duration = Duration::from_millis(500);
 
@@ -168,7 +170,7 @@ impl<'a> Term<'a> {
                 return self.end().await;
             }
             self.renew_if_due().await?;
-            self.commit(self.due()).await?;
+            self.commit_if_due().await?;
             self.sweep_some().await?;
             if !caught_up {
                 tokio::task::yield_now().await;
@@ -285,12 +287,23 @@ impl<'a> Term<'a> {
         }
     }
 
-    async fn commit(&mut self, due: Due) -> Result<(), StoreError> {
-        if due == Due::Nothing {
-            return Ok(());
+    async fn commit_if_due(&mut self) -> Result<(), StoreError> {
+        match self.due() {
+            Due::Nothing => Ok(()),
+            Due::Aggregates => self.commit(false).await,
+            // Applying goes on while other vbuckets hold the slots.
+            Due::Everything => match self.shared.commit_slots.try_acquire() {
+                Ok(_slot) => self.commit(true).await,
+                Err(_) => {
+                    self.clients_at = Instant::now() + COMMIT_RETRY;
+                    Ok(())
+                }
+            },
         }
+    }
+
+    async fn commit(&mut self, everything: bool) -> Result<(), StoreError> {
         let started = Instant::now();
-        let everything = due == Due::Everything;
         let (marks, clients_over_limit) = self.while_renewing(self.write_commit(everything)).await?;
         self.with_cache(|cache| cache.committed_up_to(marks));
         self.shared.metrics.clients_over_limit.inc_by(clients_over_limit);
@@ -306,10 +319,6 @@ impl<'a> Term<'a> {
 
     /// Builds and writes a commit; gives the marks it moved to and how many clients it left out.
     async fn write_commit(&self, everything: bool) -> Result<(Marks, u64), StoreError> {
-        let _slot = match everything {
-            true => Some(self.shared.commit_slots.acquire().await.expect("the semaphore is never closed")),
-            false => None,
-        };
         let source = Source {
             store: &*self.shared.store,
             vbucket: self.vbucket,
@@ -371,7 +380,10 @@ impl<'a> Term<'a> {
     /// Commits everything and gives the lease back, so that the next owner starts at once.
     async fn end(&mut self) -> Result<(), StoreError> {
         if self.with_cache(|cache| cache.has_pending() || cache.is_dirty()) {
-            self.commit(Due::Everything).await?;
+            let shared = self.shared;
+            let slot = self.while_renewing(async { Ok(shared.commit_slots.acquire().await) }).await?;
+            let _slot = slot.expect("the semaphore is never closed");
+            self.commit(true).await?;
         }
         self.shared.store.release(self.vbucket, self.token).await
     }
