@@ -70,6 +70,8 @@ struct Term<'a> {
     clients_at: Instant,
     prune_at: Instant,
     sweep: Option<Sweep>,
+    /// A sweep leaves tabs alone that wait for a commit, so it starts after the commit of this entry.
+    sweep_after: EntryId,
     pending_bytes: u64,
 }
 
@@ -154,6 +156,7 @@ impl<'a> Term<'a> {
             clients_at: stagger(shared.config.client_commit_interval),
             prune_at: stagger(shared.config.prune_interval),
             sweep: None,
+            sweep_after: EntryId::default(),
             pending_bytes: 0,
         })
     }
@@ -335,17 +338,30 @@ impl<'a> Term<'a> {
     fn begin_maintenance(&mut self, request: Maintenance) {
         match request {
             Maintenance::Rebalance => {}
-            Maintenance::Prune => self.sweep = Some(Sweep::prune()),
-            Maintenance::Check { repair } => self.sweep = Some(Sweep::check(repair)),
-            Maintenance::Upgrade => self.sweep = Some(Sweep::upgrade()),
+            Maintenance::Prune => self.begin_sweep(Sweep::prune()),
+            Maintenance::Check { repair } => self.begin_sweep(Sweep::check(repair)),
+            Maintenance::Upgrade => self.begin_sweep(Sweep::upgrade()),
         }
+    }
+
+    fn begin_sweep(&mut self, sweep: Sweep) {
+        self.sweep = Some(sweep);
+        self.sweep_after = self.with_cache(|cache| cache.applied());
+        self.clients_at = Instant::now();
+    }
+
+    fn is_sweeping(&self) -> bool {
+        self.sweep.is_some() && self.with_cache(|cache| cache.committed().clients) >= self.sweep_after
     }
 
     /// Takes one step of a sweep over all tabs, so that events keep flowing in between.
     async fn sweep_some(&mut self) -> Result<(), StoreError> {
         if self.sweep.is_none() && Instant::now() >= self.prune_at {
             self.prune_at = Instant::now() + self.shared.config.prune_interval;
-            self.sweep = Some(Sweep::prune());
+            self.begin_sweep(Sweep::prune());
+        }
+        if !self.is_sweeping() {
+            return Ok(());
         }
         let Some(sweep) = &mut self.sweep else { return Ok(()) };
         let Shared { store, config, .. } = self.shared;
@@ -363,7 +379,7 @@ impl<'a> Term<'a> {
     }
 
     fn next_deadline(&self) -> Instant {
-        if self.sweep.is_some() {
+        if self.is_sweeping() {
             return Instant::now();
         }
         let (dirty, pending) = self.with_cache(|cache| (cache.is_dirty(), cache.has_pending()));
