@@ -371,3 +371,37 @@ impl<T> Gathered<T> {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::store::EntryId;
+
+    /// Client `a` with a part under way (entries up to 5) and one applied since (up to 7).
+    fn overlay(deleted: bool) -> Overlay {
+        let part = |name: &'static str| vec![("a".to_owned(), vec![Bytes::from_static(name.as_bytes())])];
+        let frozen = (!deleted).then(|| (EntryId(5), part("frozen")));
+        Overlay { applied: EntryId(7), deleted, frozen, pending: part("pending") }
+    }
+
+    /// What is merged for client `a` when its stored state was read at `mark`.
+    fn merged_at(mark: u64, overlay: Overlay) -> Vec<Bytes> {
+        let states = vec![("a".to_owned(), Bytes::from_static(b"stored"))];
+        let mut clients = lay_over(ClientStates { mark: EntryId(mark), states }, overlay);
+        let (stored, parts) = clients.remove("a").expect("the client is there");
+        stored.into_iter().chain(parts).collect()
+    }
+
+    #[test]
+    fn a_stored_state_is_joined_by_exactly_the_parts_after_its_mark() {
+        assert_eq!(merged_at(3, overlay(false)), ["stored", "frozen", "pending"]);
+        assert_eq!(merged_at(5, overlay(false)), ["stored", "pending"], "the commit under way was done");
+        assert_eq!(merged_at(7, overlay(false)), ["stored"], "the next one was done as well");
+    }
+
+    #[test]
+    fn what_was_stored_before_a_deletion_is_void_and_what_was_stored_after_it_is_not() {
+        assert_eq!(merged_at(3, overlay(true)), ["pending"]);
+        assert_eq!(merged_at(7, overlay(true)), ["stored"]);
+    }
+}
