@@ -7,6 +7,18 @@
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct Vbucket(pub u16);
 
+impl Vbucket {
+    /// Which of the live owners should own this vbucket: the one with the highest hash of both names
+    /// (rendezvous hashing; Thaler and Ravishankar, 1998). Who joins or leaves moves only the vbuckets it
+    /// gains or had, and all that know the same owners agree.
+    #[must_use]
+    pub fn rightful_owner<'a>(self, owners: impl IntoIterator<Item = &'a str>) -> Option<&'a str> {
+        let claim =
+            |owner: &str| xxhash_rust::xxh3::xxh3_64_with_seed(owner.as_bytes(), u64::from(self.0) + 1);
+        owners.into_iter().max_by_key(|owner| (claim(owner), *owner))
+    }
+}
+
 /// How many vbuckets a cluster has: 1 to 4,096.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct VbucketCount(u16);
@@ -61,6 +73,26 @@ mod tests {
         ("a", [31, 31, 719]),
         ("taba_events_recieved", [54, 246, 574]),
     ];
+
+    #[test]
+    fn owners_share_vbuckets_evenly_and_a_change_moves_only_what_it_must() {
+        let owner = |owners: &[&'static str], slot| {
+            Vbucket(slot).rightful_owner(owners.iter().copied()).expect("there are owners")
+        };
+        let (three, two) = (["a", "b", "c"], ["a", "c"]);
+        for slot in 0..256 {
+            let before = owner(&three, slot);
+            assert_eq!(before, owner(&["c", "a", "b"], slot), "the order does not matter");
+            if before != "b" {
+                assert_eq!(owner(&two, slot), before);
+            }
+        }
+        for name in three {
+            let share = (0..256).filter(|slot| owner(&three, *slot) == name).count();
+            assert!((60..=110).contains(&share), "{name} has {share} of 256");
+        }
+        assert_eq!(Vbucket(0).rightful_owner([]), None);
+    }
 
     #[test]
     fn counts_outside_the_range_are_refused() {

@@ -1,13 +1,15 @@
 //! The pipeline: accept → queue → apply → query, over any store.
 //!
 //! Accepting hands a batch to the store and answers once it is durable. Behind it every vbucket has one
-//! owner (`owner`) that merges its queue into states held in a [`cache`] and commits them. Queries
-//! ([`crate::query`]) read the store and overlay what an owner in this process holds in memory.
+//! owner (`owner`) among the backends that are live (`ownership`), which merges its queue into states held
+//! in a [`cache`] and commits them. Queries ([`crate::query`]) read the store and overlay what an owner in
+//! this process holds in memory.
 
 pub mod cache;
 mod commit;
 pub mod metrics;
 mod owner;
+mod ownership;
 mod slot;
 mod sweep;
 
@@ -25,6 +27,7 @@ pub(crate) use self::sweep::overlaid;
 
 use self::metrics::PipelineMetrics;
 use self::owner::{Owner, Shared};
+use self::ownership::{Ownership, Wanted, nothing_wanted};
 use crate::config::PipelineConfig;
 use crate::store::{Accepted, Store, StoreError};
 
@@ -34,6 +37,8 @@ const REQUESTS_MAX: usize = 4;
 const COMMITS_MAX: usize = 2;
 /// Bytes of a vbucket's queue that [`Pipeline::status`] looks at.
 pub const WAITING_BYTES_MAX: usize = 1 << 20;
+/// How often [`Pipeline::delete_tab`] looks whether another process has applied it.
+const DELETE_POLL: Duration = Duration::from_millis(100);
 /// How long [`Pipeline::delete_tab`] waits for the owner.
 const DELETE_WAIT: Duration = Duration::from_secs(5);
 
@@ -42,8 +47,9 @@ pub struct Pipeline {
     store: Arc<dyn Store>,
     slots: Vec<Arc<Slot>>,
     requests: Vec<mpsc::Sender<Maintenance>>,
+    wanted: watch::Receiver<Wanted>,
     stop: watch::Sender<bool>,
-    owners: Mutex<Option<JoinSet<()>>>,
+    tasks: Mutex<Option<JoinSet<()>>>,
 }
 
 /// What the pipeline is doing, for `/status` and readiness.
@@ -78,7 +84,16 @@ pub enum Maintenance {
 }
 
 impl Pipeline {
-    /// Starts an owner for each of a store's vbuckets. `owner` names this process to the store.
+    /// A pipeline that accepts and answers, and leaves owning vbuckets to other processes.
+    #[must_use]
+    pub fn without_owners(store: Arc<dyn Store>) -> Arc<Self> {
+        let slots = store.vbuckets().iter().map(|_| Arc::new(Slot::new())).collect();
+        let (_, wanted) = watch::channel(nothing_wanted(store.vbuckets()));
+        let stop = watch::Sender::new(false);
+        Arc::new(Self { store, slots, requests: Vec::new(), wanted, stop, tasks: Mutex::new(None) })
+    }
+
+    /// Starts a backend: announces itself as `owner` and owns its share of the store's vbuckets.
     #[must_use]
     pub fn start(
         store: Arc<dyn Store>,
@@ -87,6 +102,8 @@ impl Pipeline {
         metrics: PipelineMetrics,
     ) -> Arc<Self> {
         let stop = watch::Sender::new(false);
+        let wanted = watch::Sender::new(nothing_wanted(store.vbuckets()));
+        let wanted_now = wanted.subscribe();
         let shared = Shared {
             store: Arc::clone(&store),
             owner: owner.into(),
@@ -94,18 +111,27 @@ impl Pipeline {
             metrics,
             pending_bytes: Arc::new(AtomicU64::new(0)),
             commit_slots: Arc::new(Semaphore::new(COMMITS_MAX)),
+            wanted: wanted.subscribe(),
             stop: stop.subscribe(),
         };
-        let mut owners = JoinSet::new();
+        let mut tasks = JoinSet::new();
         let (mut slots, mut requests) = (Vec::new(), Vec::new());
         for vbucket in store.vbuckets().iter() {
             let slot = Arc::new(Slot::new());
             let (sender, receiver) = mpsc::channel(REQUESTS_MAX);
             slots.push(Arc::clone(&slot));
             requests.push(sender);
-            owners.spawn(Owner { shared: shared.clone(), vbucket, slot, requests: receiver }.run());
+            tasks.spawn(Owner { shared: shared.clone(), vbucket, slot, requests: receiver }.run());
         }
-        Arc::new(Self { store, slots, requests, stop, owners: Mutex::new(Some(owners)) })
+        let ownership = Ownership {
+            store: Arc::clone(&store),
+            owner: Arc::clone(&shared.owner),
+            ttl: shared.config.lease_ttl,
+            wanted,
+            stop: stop.subscribe(),
+        };
+        tasks.spawn(ownership.run());
+        Arc::new(Self { store, slots, requests, wanted: wanted_now, stop, tasks: Mutex::new(Some(tasks)) })
     }
 
     /// How many vbuckets the store has; parts are cut by it.
@@ -135,14 +161,24 @@ impl Pipeline {
     /// # Errors
     /// [`StoreError`]: not deleted, or not known to be.
     pub async fn delete_tab(&self, tab: &str) -> Result<(), StoreError> {
-        let mut deletions = self.slot(self.vbuckets().of(tab)).deletions.subscribe();
+        let vbucket = self.vbuckets().of(tab);
+        let mut deletions = self.slot(vbucket).deletions.subscribe();
         deletions.mark_unchanged();
         let mut parts = Parts::new(self.vbuckets());
         parts.push(&Part::Delete { tab });
         self.store.accept(None, parts).await?;
-        // Where another process is the owner nothing changes here, and its queries lag behind anyway.
-        let _ = tokio::time::timeout(DELETE_WAIT, deletions.changed()).await;
-        Ok(())
+        let applied = async {
+            if self.slot(vbucket).owned_cache().is_some() {
+                let _ = deletions.changed().await;
+                return Ok(());
+            }
+            // Another process is the owner: it has applied the deletion when nothing waits any more.
+            while self.store.progress(vbucket).await?.behind_since.is_some() {
+                tokio::time::sleep(DELETE_POLL).await;
+            }
+            Ok(())
+        };
+        tokio::time::timeout(DELETE_WAIT, applied).await.unwrap_or(Ok(()))
     }
 
     /// Drops everything queued and not yet applied. Returns how many entries that were.
@@ -165,10 +201,12 @@ impl Pipeline {
         }
     }
 
-    /// Whether this process owns every vbucket and has applied what was queued before it did.
+    /// Whether this process owns its share of the vbuckets and has applied what was queued before it did.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
-        self.slots.iter().all(|slot| slot.is_caught_up())
+        let wanted = self.wanted.borrow();
+        wanted.iter().any(|wanted| *wanted)
+            && self.slots.iter().zip(wanted.iter()).all(|(slot, wanted)| !wanted || slot.is_caught_up())
     }
 
     /// What the pipeline is doing at `now`.
@@ -181,9 +219,12 @@ impl Pipeline {
         for (vbucket, slot) in self.vbuckets().iter().zip(&self.slots) {
             status.queue_bytes += self.store.queue_depth(vbucket).await?.bytes;
             status.vbuckets_owned += usize::from(slot.is_caught_up());
-            let applied = slot.cache.lock().as_ref().map(cache::Cache::applied);
-            // Without a cache there is no owner here yet; everything after the stored mark waits.
-            let after = applied.unwrap_or_default();
+            let applied = slot.owned_cache().map(|cache| cache.applied());
+            // Without a cache somebody else is the owner; everything after the stored mark waits.
+            let after = match applied {
+                Some(applied) => applied,
+                None => self.store.progress(vbucket).await?.marks.aggregates,
+            };
             let waiting = self.store.read_queue(vbucket, after, WAITING_BYTES_MAX).await?;
             status.entries_waiting += waiting.len() as u64;
             let age = waiting.first().map_or(0, |entry| now.as_micros() - entry.accepted.as_micros());
@@ -198,9 +239,9 @@ impl Pipeline {
     /// Waits until everything accepted so far was applied, commits it, gives all leases back and stops.
     pub async fn drain(&self) {
         self.stop.send_replace(true);
-        let owners = self.owners.lock().take();
-        if let Some(mut owners) = owners {
-            while owners.join_next().await.is_some() {}
+        let tasks = self.tasks.lock().take();
+        if let Some(mut tasks) = tasks {
+            while tasks.join_next().await.is_some() {}
         }
     }
 }

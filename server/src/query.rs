@@ -2,22 +2,29 @@
 //!
 //! A tab lives in one vbucket, so a query for a tab asks one store. What the owner in this process holds
 //! in memory is newer than the store and is laid over it; the mark that comes with stored per-client
-//! states says which waiting parts they already include, so nothing is counted twice or missed.
+//! states says which waiting parts they already include, so nothing is counted twice or missed. Where
+//! another process is the owner, the log takes the place of its memory ([`replay`]).
+
+mod replay;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use regex::Regex;
 use taba_core::{State, Vbucket};
 
 use crate::clock;
-use crate::pipeline::cache::{Cache, Found, Overlay};
+use crate::pipeline::cache::{Found, Overlay};
 use crate::pipeline::{Pipeline, overlaid};
 use crate::store::{ClientStates, StoreError, TabInfo};
 
 /// Names asked of a store at once while a list is built.
 const LIST_PAGE: usize = 1000;
+/// How far stored all-clients states may be behind before an answer is made from the log as well. Owners
+/// commit more often than this, so it happens only while a vbucket changes hands.
+const BEHIND_MAX: Duration = Duration::from_secs(1);
 
 /// Which names a query asks for.
 #[derive(Clone, Debug)]
@@ -240,15 +247,60 @@ impl Queries {
 
     async fn all_clients(&self, tab: &str) -> Result<Option<State>, StoreError> {
         let vbucket = self.pipeline.vbuckets().of(tab);
-        let cached = self.pipeline.slot(vbucket).cache.lock().as_ref().map(|cache| cache.aggregate(tab));
+        let cached = self.pipeline.slot(vbucket).owned_cache().map(|cache| cache.aggregate(tab));
+        let cached = match cached {
+            None if self.is_behind(vbucket).await? => {
+                let from = replay::From::Aggregates;
+                replay::replay(self.pipeline.store(), vbucket, tab, from).await?.aggregate(tab)
+            }
+            cached => cached.unwrap_or(Found::AskStore),
+        };
         match cached {
-            Some(Found::Present(state)) => return Ok(Some(*state)),
-            Some(Found::Absent) => return Ok(None),
-            Some(Found::AskStore) | None => {}
+            Found::Present(state) => return Ok(Some(*state)),
+            Found::Absent => return Ok(None),
+            Found::AskStore => {}
         }
         let stored = self.pipeline.store().read_aggregates(vbucket, &[tab.to_owned()]).await?;
         let stored = stored.into_iter().next().flatten();
         stored.map(|bytes| State::decode(&bytes)).transpose().map_err(|error| corrupt(tab, &error))
+    }
+
+    async fn is_behind(&self, vbucket: Vbucket) -> Result<bool, StoreError> {
+        let since = self.pipeline.store().progress(vbucket).await?.behind_since;
+        let behind_max = i64::try_from(BEHIND_MAX.as_micros()).unwrap_or(i64::MAX);
+        Ok(since.is_some_and(|since| clock::now().as_micros() - since.as_micros() > behind_max))
+    }
+
+    /// Stored states of a tab's clients, and what they may lack. The overlay is taken first: what the store
+    /// lacks when it is read afterwards is then certainly in it.
+    async fn states_and_overlay(
+        &self,
+        vbucket: Vbucket,
+        tab: &str,
+        clients: &Selector,
+    ) -> Result<(ClientStates, Overlay), StoreError> {
+        let store = self.pipeline.store();
+        let names = match clients {
+            Selector::Names(names) => Some(Vec::from_iter(names.iter().cloned())),
+            _ => None,
+        };
+        let wanted = |client: &str| clients.matches(client);
+        for _ in 0..replay::TRIES_MAX {
+            let owned = self.pipeline.slot(vbucket).owned_cache().map(|cache| cache.overlay(tab, wanted));
+            let (overlay, mark) = match owned {
+                Some(overlay) => (overlay, None),
+                None => {
+                    let cache = replay::replay(store, vbucket, tab, replay::From::Clients).await?;
+                    (cache.overlay(tab, wanted), Some(cache.committed().clients))
+                }
+            };
+            let stored = store.read_clients(vbucket, tab, names.as_deref()).await?;
+            // A replay begins at one mark and fits only states that were read at the same.
+            if mark.is_none_or(|mark| mark == stored.mark) {
+                return Ok((stored, overlay));
+            }
+        }
+        Err(replay::moves_on())
     }
 
     /// One tab's states per client that matches, in client order.
@@ -261,20 +313,7 @@ impl Queries {
         clients: &Selector,
     ) -> Result<Vec<(String, State)>, StoreError> {
         let vbucket = self.pipeline.vbuckets().of(tab);
-        // The overlay first: what the store lacks when it is read afterwards is then certainly in it.
-        let overlay = self
-            .pipeline
-            .slot(vbucket)
-            .cache
-            .lock()
-            .as_ref()
-            .map(|cache| cache.overlay(tab, |client| clients.matches(client)));
-        let overlay = overlay.unwrap_or_default();
-        let names = match clients {
-            Selector::Names(names) => Some(Vec::from_iter(names.iter().cloned())),
-            _ => None,
-        };
-        let mut stored = self.pipeline.store().read_clients(vbucket, tab, names.as_deref()).await?;
+        let (mut stored, overlay) = self.states_and_overlay(vbucket, tab, clients).await?;
         stored.states.retain(|(client, _)| clients.matches(client));
         let now = clock::now();
         let mut states = Vec::new();
@@ -287,12 +326,11 @@ impl Queries {
     }
 
     fn cached_tabs(&self, vbucket: Vbucket) -> BTreeMap<String, Option<taba_core::TabType>> {
-        let cache = self.pipeline.slot(vbucket).cache.lock();
-        cache.as_ref().map(Cache::list_tabs).unwrap_or_default()
+        self.pipeline.slot(vbucket).owned_cache().map(|cache| cache.list_tabs()).unwrap_or_default()
     }
 
     fn visit_pending(&self, vbucket: Vbucket, visit: impl FnMut(&str, &str)) {
-        if let Some(cache) = self.pipeline.slot(vbucket).cache.lock().as_ref() {
+        if let Some(cache) = self.pipeline.slot(vbucket).owned_cache() {
             cache.visit_pending(visit);
         }
     }

@@ -44,6 +44,15 @@ pub struct Marks {
     pub clients: EntryId,
 }
 
+/// How far a vbucket was applied, and what it is behind.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Progress {
+    /// The marks.
+    pub marks: Marks,
+    /// When the oldest entry that no all-clients state holds was accepted; `None`: there is none.
+    pub behind_since: Option<Timestamp>,
+}
+
 /// Grows at every hand-over of a vbucket. A write with a lower token than the last one granted is
 /// refused, so a paused old owner cannot win.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -154,6 +163,15 @@ pub enum StoreError {
     },
 }
 
+/// The live backends of vbuckets that share a fate: one shard, or the whole of an embedded store.
+#[derive(Debug)]
+pub struct Enrolment {
+    /// The vbuckets.
+    pub vbuckets: Vec<Vbucket>,
+    /// Names of the backends that announced themselves and are not expired.
+    pub live: Result<Vec<String>, StoreError>,
+}
+
 /// Where acknowledged data lives. `Ok` from a write means stored as the durability rule says.
 #[async_trait]
 pub trait Store: Send + Sync + 'static {
@@ -164,16 +182,33 @@ pub trait Store: Send + Sync + 'static {
     /// accepted before changes nothing.
     async fn accept(&self, id: Option<&BatchId>, parts: Parts) -> Result<Accepted, StoreError>;
 
+    /// Announces a live backend for `ttl` and gives, for each group of vbuckets, all that are live. A zero
+    /// `ttl` withdraws it. Announcements only say who should own what; leases say who does.
+    async fn enrol(&self, owner: &str, ttl: Duration) -> Vec<Enrolment>;
+
     /// Takes or renews the lease of a vbucket for `owner` for `ttl`. `None`: another owner holds it.
     async fn lease(&self, vbucket: Vbucket, owner: &str, ttl: Duration) -> Result<Option<Lease>, StoreError>;
 
     /// Gives a lease back before it expires. A lost lease is no error.
     async fn release(&self, vbucket: Vbucket, token: FencingToken) -> Result<(), StoreError>;
 
+    /// How far the vbucket was applied.
+    async fn progress(&self, vbucket: Vbucket) -> Result<Progress, StoreError>;
+
     /// Reads queue entries after `after` in order, at least one if there is one, then until `bytes_max`.
     async fn read_queue(
         &self,
         vbucket: Vbucket,
+        after: EntryId,
+        bytes_max: usize,
+    ) -> Result<Vec<QueueEntry>, StoreError>;
+
+    /// As [`Store::read_queue`] for the vbucket's owner: refused unless `token` is the current one. So an
+    /// owner never reads entries of a history that its cache is not of.
+    async fn read_owned_queue(
+        &self,
+        vbucket: Vbucket,
+        token: FencingToken,
         after: EntryId,
         bytes_max: usize,
     ) -> Result<Vec<QueueEntry>, StoreError>;

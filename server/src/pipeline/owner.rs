@@ -22,6 +22,7 @@ use super::Maintenance;
 use super::cache::{Cache, CacheLimits};
 use super::commit::{Built, Source};
 use super::metrics::PipelineMetrics;
+use super::ownership::Wanted;
 use super::slot::Slot;
 use super::sweep::Sweep;
 use crate::clock;
@@ -48,6 +49,8 @@ pub(super) struct Shared {
     pub(super) pending_bytes: Arc<AtomicU64>,
     /// Per-client commits under way at once: bounds the memory they take to two vbuckets' worth.
     pub(super) commit_slots: Arc<Semaphore>,
+    /// Which vbuckets this process should own.
+    pub(super) wanted: watch::Receiver<Wanted>,
     pub(super) stop: watch::Receiver<bool>,
 }
 
@@ -90,6 +93,7 @@ impl Owner {
             if self.slot.set_caught_up(false) {
                 self.shared.metrics.vbuckets_owned.dec();
             }
+            self.slot.set_leased_until(None);
             *self.slot.cache.lock() = None;
             if let Err(error) = ended {
                 self.shared.metrics.terms_broken.inc();
@@ -107,12 +111,17 @@ impl Owner {
         served
     }
 
-    /// Waits for the lease; `None` if told to stop meanwhile.
+    /// Waits until the vbucket is wanted here and its lease can be had; `None` if told to stop meanwhile.
     async fn acquire(&mut self) -> Result<Option<Lease>, StoreError> {
         let mut stop = self.shared.stop.clone();
+        let (mut wanted, vbucket) = (self.shared.wanted.clone(), usize::from(self.vbucket.0));
         loop {
-            let Shared { store, owner, config, .. } = &self.shared;
-            if let Some(lease) = store.lease(self.vbucket, owner, config.lease_ttl).await? {
+            tokio::select! {
+                // Without a sender the process is on its way out, and `stop` says so.
+                Ok(_) = wanted.wait_for(|wanted| wanted[vbucket]) => {}
+                () = told_to_stop(&mut stop) => return Ok(None),
+            }
+            if let Some(lease) = self.shared.lease(self.vbucket, &self.slot).await? {
                 return Ok(Some(lease));
             }
             tokio::select! {
@@ -123,8 +132,23 @@ impl Owner {
     }
 }
 
+impl Shared {
+    /// Takes or renews a lease, and notes until when it certainly lasts: counted from before the asking.
+    async fn lease(&self, vbucket: Vbucket, slot: &Slot) -> Result<Option<Lease>, StoreError> {
+        let ttl = self.config.lease_ttl;
+        let asked = Instant::now();
+        let lease = self.store.lease(vbucket, &self.owner, ttl).await?;
+        slot.set_leased_until(lease.as_ref().map(|_| asked + ttl));
+        Ok(lease)
+    }
+
+    fn wants(&self, vbucket: Vbucket) -> bool {
+        self.wanted.borrow()[usize::from(vbucket.0)]
+    }
+}
+
 /// Resolves when the process is told to stop, or nobody is left to tell it.
-async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
+pub(super) async fn told_to_stop(stop: &mut watch::Receiver<bool>) {
     let _ = stop.wait_for(|stop| *stop).await;
 }
 
@@ -169,7 +193,7 @@ impl<'a> Term<'a> {
                 self.shared.metrics.vbuckets_owned.inc();
             }
             let stopping = *stop.borrow();
-            if stopping && caught_up {
+            if caught_up && (stopping || !self.shared.wants(self.vbucket)) {
                 return self.end().await;
             }
             self.renew_if_due().await?;
@@ -197,7 +221,8 @@ impl<'a> Term<'a> {
     /// Applies what is queued, up to a bound. True if nothing was left.
     async fn apply_some(&mut self) -> Result<bool, StoreError> {
         let applied = self.with_cache(|cache| cache.applied());
-        let entries = self.shared.store.read_queue(self.vbucket, applied, READ_BYTES_MAX).await?;
+        let entries =
+            self.shared.store.read_owned_queue(self.vbucket, self.token, applied, READ_BYTES_MAX).await?;
         if entries.is_empty() {
             return Ok(true);
         }
@@ -254,8 +279,7 @@ impl<'a> Term<'a> {
     }
 
     async fn renew(&self) -> Result<(), StoreError> {
-        let Shared { store, owner, config, .. } = self.shared;
-        let lease = store.lease(self.vbucket, owner, config.lease_ttl).await?;
+        let lease = self.shared.lease(self.vbucket, self.slot).await?;
         if lease.is_none_or(|lease| lease.token != self.token) {
             return Err(StoreError::Fenced(self.vbucket));
         }

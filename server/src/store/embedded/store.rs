@@ -15,8 +15,8 @@ use super::shared::Shared;
 use super::states::{Snapshot, StatesError};
 use super::writer::Request;
 use crate::store::{
-    Accepted, ClientStates, Commit, EntryId, FencingToken, Lease, QueueDepth, QueueEntry, Store, StoreError,
-    TabInfo,
+    Accepted, ClientStates, Commit, Enrolment, EntryId, FencingToken, Lease, Progress, QueueDepth,
+    QueueEntry, Store, StoreError, TabInfo,
 };
 
 impl Embedded {
@@ -63,6 +63,11 @@ impl Store for Embedded {
         outcome.await.unwrap_or_else(|_| Err(stopped()))
     }
 
+    async fn enrol(&self, owner: &str, _ttl: Duration) -> Vec<Enrolment> {
+        // The folder's lock lets one process in.
+        vec![Enrolment { vbuckets: self.vbuckets().iter().collect(), live: Ok(vec![owner.to_owned()]) }]
+    }
+
     async fn lease(&self, vbucket: Vbucket, owner: &str, ttl: Duration) -> Result<Option<Lease>, StoreError> {
         let mut lease = self.shared.queue(vbucket)?.lease.lock().await;
         let opening = self.opening().await?;
@@ -77,6 +82,12 @@ impl Store for Embedded {
         Ok(())
     }
 
+    async fn progress(&self, vbucket: Vbucket) -> Result<Progress, StoreError> {
+        let marks = self.shared.queue(vbucket)?.queue.lock().progress.marks;
+        let oldest = self.read_queue(vbucket, marks.aggregates, 1).await?;
+        Ok(Progress { marks, behind_since: oldest.first().map(|entry| entry.accepted) })
+    }
+
     async fn read_queue(
         &self,
         vbucket: Vbucket,
@@ -88,6 +99,21 @@ impl Store for Embedded {
             return found.into_iter().map(Planned::load).collect();
         }
         self.blocking(move |_| found.into_iter().map(Planned::load).collect()).await
+    }
+
+    async fn read_owned_queue(
+        &self,
+        vbucket: Vbucket,
+        token: FencingToken,
+        after: EntryId,
+        bytes_max: usize,
+    ) -> Result<Vec<QueueEntry>, StoreError> {
+        let lease = self.shared.queue(vbucket)?.lease.lock().await;
+        if !lease.allows(token, self.opening().await?, self.shared.now()) {
+            return Err(StoreError::Fenced(vbucket));
+        }
+        drop(lease);
+        self.read_queue(vbucket, after, bytes_max).await
     }
 
     async fn commit(&self, vbucket: Vbucket, token: FencingToken, commit: Commit) -> Result<(), StoreError> {
