@@ -44,8 +44,8 @@ pub struct Facts<'a> {
     pub promised: u64,
     /// Whether it is promised to itself.
     pub promised_to_me: bool,
-    /// Own data were written last by this member as primary.
-    pub data_are_mine: bool,
+    /// The term that own data end in, and who was its primary.
+    pub data: Option<(u64, &'a Address)>,
     /// Own shard.
     pub shard_id: Option<&'a str>,
     /// Whom a majority of all Sentinels names.
@@ -93,6 +93,11 @@ fn leader(facts: &Facts<'_>) -> Option<Next> {
     let named = facts.named.filter(|named| *named != facts.me)?;
     let peer = facts.peers.iter().find(|peer| peer.address == *named)?;
     let term = peer.open?;
+    // Own data come from that very primary, and still Redis is a primary now: Sentinel has promoted it, and
+    // goes on naming the old one for a second.
+    if facts.is_primary && facts.data == Some((term, &peer.address)) {
+        return None;
+    }
     let is_newer = term >= facts.promised && facts.open.is_none_or(|own| term > own);
     let same_shard = match facts.shard_id {
         Some(id) => peer.shard_id.as_deref() == Some(id),
@@ -108,7 +113,8 @@ fn is_candidate(facts: &Facts<'_>) -> bool {
     if facts.is_primary {
         // A primary that gave its vote away stays closed until Sentinel names it again.
         let names_other = facts.named.is_some_and(|named| named != facts.me);
-        let deposed = facts.data_are_mine && !facts.promised_to_me && names_other;
+        let data_are_mine = facts.data.is_some_and(|(_, primary)| primary == facts.me);
+        let deposed = data_are_mine && !facts.promised_to_me && names_other;
         return !deposed && facts.shard_id.is_some();
     }
     facts.named == Some(facts.me) && facts.settled && !facts.link_up

@@ -16,7 +16,7 @@ const SENTINEL_MAY: &str = "resetkeys resetchannels &__sentinel__:hello -@all +m
 
 /// Data and scripts, but no administration. `INFO`, `ROLE` and `CONFIG GET` are among what Redis calls
 /// dangerous or administration.
-const SERVERS_MAY: &str = "~* resetchannels +@all -@admin -@dangerous +info +role +config|get +client|id +client|setname +client|setinfo";
+const SERVERS_MAY: &str = "~* resetchannels +@all -@admin -@dangerous +info +role +config|get";
 
 /// Seconds after which a silent replication link is given up.
 const REPL_TIMEOUT_SECS: u32 = 10;

@@ -149,7 +149,7 @@ impl Launch {
     fn spawn(&self) -> io::Result<Child> {
         let keeper = getpid();
         let mut command = Command::new(&self.program);
-        command.arg(&self.file).stdin(Stdio::null()).stdout(Stdio::null()).process_group(0);
+        command.arg(&self.file).stdin(Stdio::null()).stdout(io::stderr()).process_group(0);
         let die_with_keeper = move || {
             set_parent_process_death_signal(Some(Signal::KILL))?;
             // The keeper may have ended between the fork and the line above.

@@ -25,7 +25,10 @@ if ARGV[8] ~= '0' then
   local time = redis.call('TIME')
   gate = time[1] * 1000000 + time[2] + ARGV[8]
 end
+local set = redis.call('HGET', key, 'in_sync')
 redis.call('HSET', key, 'term', ARGV[3], 'primary', ARGV[4], 'members', ARGV[5], 'min_in_sync', ARGV[6],
   'in_sync', ARGV[4], 'gate', string.format('%.0f', gate))
 redis.call('HINCRBY', key, 'writes', 1)
+-- Opening again with the same set is no change of it. So version 1 means that no replica was ever in it.
+if set == ARGV[4] then return tonumber(redis.call('HGET', key, 'in_sync_version')) end
 return redis.call('HINCRBY', key, 'in_sync_version', 1)

@@ -30,7 +30,7 @@ fn facts(world: &World) -> Facts<'_> {
         open: None,
         promised: 7,
         promised_to_me: false,
-        data_are_mine: false,
+        data: None,
         shard_id: Some("id"),
         named: world.named.as_ref(),
         peers: &world.peers,
@@ -63,13 +63,17 @@ fn another_shard_is_never_followed_and_a_fresh_member_follows_any() {
 
 #[test]
 fn a_primary_that_sentinel_made_asks_for_votes_though_sentinel_still_names_the_old_one() {
-    let world = world(Some(2), vec![peer(2, None, 7)]);
-    assert_eq!(next(&Facts { is_primary: true, ..facts(&world) }), Next::Elect);
+    let old = address(2);
+    let promoted = |world: &World| next(&Facts { is_primary: true, data: Some((7, &old)), ..facts(world) });
+    assert_eq!(promoted(&world(Some(2), vec![peer(2, None, 7)])), Next::Elect);
+    assert_eq!(promoted(&world(Some(2), vec![peer(2, Some(7), 7)])), Next::Elect);
+    assert_eq!(promoted(&world(Some(2), vec![peer(2, Some(8), 8)])), follow(2, 8));
 }
 
 #[test]
 fn a_primary_that_gave_its_vote_away_waits_until_sentinel_names_it_again() {
-    let deposed = |world: &World| next(&Facts { is_primary: true, data_are_mine: true, ..facts(world) });
+    let deposed =
+        |world: &World| next(&Facts { is_primary: true, data: Some((6, &world.me)), ..facts(world) });
     assert!(matches!(deposed(&world(Some(2), vec![peer(2, None, 7)])), Next::Wait(_)));
     assert_eq!(deposed(&world(Some(1), vec![])), Next::Elect);
 }
