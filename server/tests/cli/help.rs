@@ -9,7 +9,7 @@ fn the_first_help_shows_the_first_minute() {
 
 #[test]
 fn every_command_explains_itself() {
-    for command in ["agent", "record", "query", "tabs", "tail", "top", "standalone"] {
+    for command in ["agent", "record", "query", "tabs", "tail", "top", "standalone", "server"] {
         insta::assert_snapshot!(format!("help_{command}"), succeed(&[command, "--help"]));
     }
 }
