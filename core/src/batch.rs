@@ -39,14 +39,18 @@ pub struct BatchId {
 /// An older one is refused (409), because it may have been counted.
 pub const SEQUENCE_WINDOW: u64 = 1024;
 
+/// Highest sequence. Scripts of the Redis store reckon in 64-bit floats, which are exact up to here; a
+/// producer that sends a million batches a second gets there after 285 years.
+pub const SEQUENCE_MAX: u64 = (1 << 53) - 1;
+
 /// Why text is not a batch id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BadBatchId {
     /// There is no `/` before a sequence.
     #[error("a batch id must be <producer>/<sequence>")]
     NoSequence,
-    /// The part after the last `/` is not an unsigned 64-bit decimal number.
-    #[error("the sequence of a batch id must be a decimal number below 2^64")]
+    /// The part after the last `/` is not a decimal number up to [`SEQUENCE_MAX`].
+    #[error("the sequence of a batch id must be a decimal number below 2^53")]
     Sequence,
     /// The producer is not a valid name.
     #[error("the producer of a batch id is not a valid name")]
@@ -62,6 +66,9 @@ impl std::str::FromStr for BatchId {
             return Err(BadBatchId::Sequence);
         }
         let sequence = sequence.parse().map_err(|_| BadBatchId::Sequence)?;
+        if sequence > SEQUENCE_MAX {
+            return Err(BadBatchId::Sequence);
+        }
         let producer = ProducerId::new(producer).map_err(BadBatchId::Producer)?;
         Ok(Self { producer, sequence })
     }
@@ -90,6 +97,9 @@ mod tests {
         assert_eq!("abc/".parse::<BatchId>(), Err(BadBatchId::Sequence));
         assert_eq!("abc/+1".parse::<BatchId>(), Err(BadBatchId::Sequence));
         assert_eq!("abc/99999999999999999999".parse::<BatchId>(), Err(BadBatchId::Sequence));
+        assert_eq!("abc/9007199254740992".parse::<BatchId>(), Err(BadBatchId::Sequence));
+        let highest: BatchId = "abc/9007199254740991".parse().expect("2^53 - 1 is a valid sequence");
+        assert_eq!(highest.sequence, SEQUENCE_MAX);
         assert_eq!("/1".parse::<BatchId>(), Err(BadBatchId::Producer(BadName::Empty)));
     }
 }

@@ -24,9 +24,10 @@ use clap::{Args, Parser, Subcommand};
 pub use error::CliError;
 
 use crate::agent::{self, AgentArgs};
-use crate::config::args::ConfigArgs;
+use crate::config::args::{ClusterArgs, ConfigArgs, StandaloneArgs};
 use crate::config::{ConfigError, Loaded, load, parse_duration};
-use crate::{logging, standalone};
+use crate::logging;
+use crate::serve::{self, Mode};
 
 const FIRST_MINUTE: &str = "\
 The first minute, each line in its own terminal:
@@ -57,7 +58,12 @@ enum Command {
     /// An event that was acknowledged is on disk: it survives `kill -9` and power cuts. Stop with Ctrl-C
     /// or SIGTERM; what was accepted is applied first. A second signal stops at once, and loses nothing
     /// that was acknowledged either.
-    Standalone(ConfigArgs),
+    Standalone(StandaloneArgs),
+    /// Run a server of a cluster, on Redis shards that Sentinels watch.
+    ///
+    /// It holds nothing that it has acknowledged: start, stop and kill as many as you like. All servers are
+    /// told the same Sentinels, shards and number of vbuckets. `taba-keeper` runs beside each Redis.
+    Server(ClusterArgs),
     /// Take events of the programs on this machine and deliver them to Taba servers.
     ///
     /// Programs post to the agent and go on; it folds, compresses and retries until a server has
@@ -94,11 +100,8 @@ impl Cli {
     /// [`CliError`]: what was attempted, on what, and why it did not work.
     pub fn run(self) -> Result<(), CliError> {
         match self.command {
-            Command::Standalone(args) => {
-                let loaded = effective(&args)?;
-                logging::init(&loaded.config.log);
-                standalone::run(&loaded.config).map_err(CliError::Standalone)
-            }
+            Command::Standalone(StandaloneArgs(args)) => run_server(&args, Mode::Standalone),
+            Command::Server(ClusterArgs(args)) => run_server(&args, Mode::Cluster),
             Command::Agent(args) => {
                 logging::init(&effective(&ConfigArgs::default())?.config.log);
                 run_agent(&args)
@@ -113,8 +116,14 @@ impl Cli {
     }
 }
 
+fn run_server(args: &ConfigArgs, mode: Mode) -> Result<(), CliError> {
+    let loaded = effective(args)?;
+    logging::init(&loaded.config.log);
+    serve::run(&loaded.config, mode).map_err(CliError::Serve)
+}
+
 fn run_agent(args: &AgentArgs) -> Result<(), CliError> {
-    standalone::raise_open_files();
+    serve::raise_open_files();
     agent::run(args).map_err(CliError::Agent)
 }
 

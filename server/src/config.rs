@@ -14,6 +14,7 @@ mod file;
 mod kind;
 mod load;
 mod print;
+mod roles;
 mod setting;
 
 use std::path::PathBuf;
@@ -24,9 +25,14 @@ use taba_core::VbucketCount;
 pub use kind::{LogFormat, Secret, duration as parse_duration};
 pub use load::{ConfigError, Loaded, Place, load};
 pub use print::{print, print_defaults};
+pub use roles::Roles;
 pub use setting::{Section, Setting};
 
-use kind::{address, count, log_filter, log_format, optional_path, path, secret, size, span, vbuckets};
+use crate::store::redis::Durability;
+use kind::{
+    address, addresses, count, durability, log_filter, log_format, names, optional_path, path, roles, secret,
+    size, span, text, vbuckets,
+};
 use setting::settings;
 
 settings! {
@@ -43,6 +49,14 @@ settings! {
             /// Folder that holds everything Taba stores; made if missing. One process at a time may
             /// use it.
             data: PathBuf = "taba-data", path();
+            /// What a server of a cluster does: `frontend` takes posts and queries, `backend` applies
+            /// queues, `control` serves what the operator asks. One binary has them all.
+            roles: Roles = "frontend,backend,control", roles();
+            /// Addresses of the Sentinels that know the shards' primaries; all of them, so that any may die.
+            sentinel: Vec<String> = "", addresses();
+            /// Names of the Redis shards as Sentinels know them, in an order that never changes: it says
+            /// which shard has which tabs.
+            shards: Vec<String> = "", names();
             /// Token that requests which delete or change things must carry, as `Authorization: Bearer
             /// TOKEN`. Empty: such requests need none. Prefer the environment to the flag, because
             /// other users of the machine can see flags.
@@ -88,6 +102,56 @@ settings! {
             /// 503 until old ones are forgotten. Raise it with the number of programs that start within
             /// the time above.
             producers_max: usize = "1000000", count(1, 100_000_000);
+        }
+        /// The Redis shards of a cluster.
+        redis: RedisConfig {
+            /// How many slots tabs are hashed into; slots are spread over shards and backends. Fixed when
+            /// the shards are first used; servers told another number refuse to serve.
+            vbuckets: VbucketCount = "256", vbuckets();
+            /// User that servers are to Redis.
+            user: String = "taba", text();
+            /// Password of that user. Prefer the file or the environment to the flag.
+            password: Option<Secret> = "", secret();
+            /// File with that password on its only line, or with a line `SHARD PASSWORD` for each shard;
+            /// looked at if `redis.password` is empty.
+            password_file: Option<PathBuf> = "", optional_path();
+            /// User that servers are to Sentinels. Empty: none.
+            sentinel_user: String = "", text();
+            /// Password for Sentinels. Empty: none.
+            sentinel_password: Option<Secret> = "", secret();
+            /// File whose only line is the password for Sentinels; looked at if
+            /// `redis.sentinel_password` is empty.
+            sentinel_password_file: Option<PathBuf> = "", optional_path();
+            /// File with the certificates (PEM) that sign those of Redis and Sentinels, which are then spoken
+            /// to through TLS. Empty: plain TCP.
+            tls_ca_file: Option<PathBuf> = "", optional_path();
+            /// The name that their certificates must be for. Empty: the host that is connected to.
+            tls_server_name: String = "", text();
+            /// Who holds an event before it is acknowledged: `replicated`, the primary and every replica in
+            /// sync; `primary`, the primary alone, which loses seconds when it dies; `fsync`, all of them on
+            /// disk, which survives the loss of power everywhere at once.
+            durability: Durability = "replicated", durability();
+            /// Most bytes of accepted data that wait in one slot to be applied. At the bound posts get
+            /// 503 with `Retry-After`. This is memory of Redis.
+            queue_bytes_max: u64 = "16MiB", size("64KiB", "64GiB");
+            /// How long replicas may take to confirm a write before the post gets 503 and is tried again.
+            ack_timeout: Duration = "2s", span("10ms", "1m");
+            /// How long a connection to Redis or a Sentinel may take to come about.
+            connect_timeout: Duration = "1s", span("10ms", "1m");
+            /// How long Redis may take to answer.
+            response_timeout: Duration = "5s", span("10ms", "5m");
+            /// How often owners write the all-clients states: frontends answer from them, so this is how
+            /// long an event takes to be seen. Shorter costs Redis more. `pipeline.aggregate_commit_interval`
+            /// counts if it is shorter.
+            commit_interval: Duration = "500ms", span("10ms", "1m");
+            /// How long a backend owns a slot without renewing: how long slots rest after it died.
+            lease_ttl: Duration = "1500ms", span("500ms", "10m");
+            /// How long a producer of batches is remembered after its last one. A batch retried later
+            /// than this counts twice.
+            producer_retention: Duration = "2d", span("1m", "365d");
+            /// Most producers remembered in one slot. At the bound batches of further ones get 503 until
+            /// old ones are forgotten.
+            producers_max: usize = "100000", count(1, 100_000_000);
         }
         /// Limits of what one server takes in at once. At a limit the answer is 503 with `Retry-After`,
         /// or an event is dropped and counted.

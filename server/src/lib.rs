@@ -9,5 +9,5 @@ pub mod logging;
 pub mod metrics;
 pub mod pipeline;
 pub mod query;
-pub mod standalone;
+pub mod serve;
 pub mod store;

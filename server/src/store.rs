@@ -13,6 +13,7 @@
 #[cfg(any(test, feature = "test-util"))]
 pub mod conformance;
 pub mod embedded;
+pub mod redis;
 
 use std::time::Duration;
 

@@ -11,7 +11,7 @@
 use std::io::Read;
 
 use crate::bad::BadReason;
-use crate::batch::{BatchId, ProducerId};
+use crate::batch::{BatchId, ProducerId, SEQUENCE_MAX};
 use crate::fold::{FoldLimits, Folded};
 use crate::name::BadName;
 use crate::part::{self, BadPart, Part, Parts};
@@ -49,6 +49,9 @@ pub enum BadBatch {
     /// The producer is not a valid name.
     #[error("bad producer id")]
     Producer(#[source] BadName),
+    /// The sequence is higher than [`SEQUENCE_MAX`].
+    #[error("sequence {0} is not below 2^53")]
+    Sequence(u64),
     /// The parts do not inflate.
     #[error("parts do not inflate")]
     Inflate(#[source] std::io::Error),
@@ -163,6 +166,9 @@ impl<'a> Batch<'a> {
         let producer = reader.prefixed().map_err(BadBatch::Header)?;
         let producer = ProducerId::new(&String::from_utf8_lossy(producer)).map_err(BadBatch::Producer)?;
         let sequence = reader.varint().map_err(BadBatch::Header)?;
+        if sequence > SEQUENCE_MAX {
+            return Err(BadBatch::Sequence(sequence));
+        }
         let created = Timestamp::from_micros(reader.zigzag().map_err(BadBatch::Header)?);
         let parts_bytes = reader.varint().map_err(BadBatch::Header)?;
         let rest = reader.rest();

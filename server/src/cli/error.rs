@@ -4,7 +4,7 @@ use std::io;
 
 use crate::agent::AgentError;
 use crate::config::ConfigError;
-use crate::standalone::StandaloneError;
+use crate::serve::ServeError;
 
 /// Why a command did not do what was asked.
 #[derive(Debug, thiserror::Error)]
@@ -14,7 +14,7 @@ pub enum CliError {
     Config(#[from] ConfigError),
     /// The server could not start or stop as it should.
     #[error(transparent)]
-    Standalone(StandaloneError),
+    Serve(ServeError),
     /// The agent could not start or stop as it should.
     #[error(transparent)]
     Agent(AgentError),
@@ -22,7 +22,7 @@ pub enum CliError {
     #[error("{0}")]
     Argument(String),
     /// Nobody answers at the address.
-    #[error("cannot connect to {server}; is `taba standalone` running there?")]
+    #[error("cannot connect to {server}; is Taba running there?")]
     Connect {
         /// The server's URL.
         server: String,

@@ -99,3 +99,53 @@ fn heading_of(section: &Section) -> String {
     let prose = section.prose();
     first_sentence(&prose).trim_end_matches('.').to_owned()
 }
+
+/// The settings of `taba standalone`; those of clusters are taken too, but not shown in its help.
+#[derive(Clone, Debug, Default)]
+pub struct StandaloneArgs(pub ConfigArgs);
+
+/// The settings of `taba server`; those of the embedded store are taken too, but not shown in its help.
+#[derive(Clone, Debug, Default)]
+pub struct ClusterArgs(pub ConfigArgs);
+
+impl Args for StandaloneArgs {
+    fn augment_args(command: Command) -> Command {
+        hide(ConfigArgs::augment_args(command), Setting::is_of_clusters)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+impl Args for ClusterArgs {
+    fn augment_args(command: Command) -> Command {
+        hide(ConfigArgs::augment_args(command), Setting::is_of_the_embedded_store)
+    }
+
+    fn augment_args_for_update(command: Command) -> Command {
+        Self::augment_args(command)
+    }
+}
+
+fn hide(command: Command, which: impl Fn(&Setting) -> bool) -> Command {
+    Setting::all()
+        .filter(|setting| which(setting))
+        .fold(command, |command, setting| command.mut_arg(setting.key(), |arg| arg.hide(true)))
+}
+
+macro_rules! from_matches {
+    ($($args:ident),+) => { $(
+        impl FromArgMatches for $args {
+            fn from_arg_matches(matches: &ArgMatches) -> Result<Self, clap::Error> {
+                ConfigArgs::from_arg_matches(matches).map(Self)
+            }
+
+            fn update_from_arg_matches(&mut self, matches: &ArgMatches) -> Result<(), clap::Error> {
+                self.0.update_from_arg_matches(matches)
+            }
+        }
+    )+ };
+}
+
+from_matches!(StandaloneArgs, ClusterArgs);

@@ -9,6 +9,9 @@ use taba_core::VbucketCount;
 use taba_core::vbucket::VBUCKETS_MAX;
 use tracing_subscriber::EnvFilter;
 
+use super::roles::Roles;
+use crate::store::redis::Durability;
+
 type Read<T> = Box<dyn Fn(&str) -> Option<T>>;
 
 /// Reads values of one kind.
@@ -133,6 +136,58 @@ pub(super) fn log_format() -> Kind<LogFormat> {
         "text" => Some(LogFormat::Text),
         "json" => Some(LogFormat::Json),
         _ => None,
+    })
+}
+
+/// Which copies hold an event before it is acknowledged.
+pub(super) fn durability() -> Kind<Durability> {
+    Kind::new("RULE", "replicated, primary or fsync", |text| match text {
+        "replicated" => Some(Durability::Replicated),
+        "primary" => Some(Durability::Primary),
+        "fsync" => Some(Durability::Fsync),
+        _ => None,
+    })
+}
+
+/// Roles, comma-separated.
+pub(super) fn roles() -> Kind<Roles> {
+    Kind::new("ROLE,…", "a list of frontend, backend and control, such as frontend,backend", Roles::parse)
+}
+
+/// `host:port,…`, or nothing.
+pub(super) fn addresses() -> Kind<Vec<String>> {
+    Kind::new("HOST:PORT,…", "a list of addresses and ports such as 10.0.0.1:26379,10.0.0.2:26379", |text| {
+        list(text)?.into_iter().map(|item| address().parse(&item).ok()).collect()
+    })
+}
+
+/// Names, comma-separated, or nothing.
+pub(super) fn names() -> Kind<Vec<String>> {
+    let plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.".contains(&byte);
+    Kind::new(
+        "NAME,…",
+        "a list of different names of letters, digits, '-', '_' and '.', such as s0,s1",
+        move |text| {
+            let names = list(text)?;
+            let different: std::collections::BTreeSet<_> = names.iter().collect();
+            let good = names.iter().all(|name| name.bytes().all(plain)) && different.len() == names.len();
+            good.then_some(names)
+        },
+    )
+}
+
+/// Items between commas; none if the text is empty.
+fn list(text: &str) -> Option<Vec<String>> {
+    if text.is_empty() {
+        return Some(Vec::new());
+    }
+    text.split(',').map(str::trim).map(|item| (!item.is_empty()).then(|| item.to_owned())).collect()
+}
+
+/// A name, which may be empty.
+pub(super) fn text() -> Kind<String> {
+    Kind::new("NAME", "printable ASCII characters without blanks", |text| {
+        text.bytes().all(|byte| byte.is_ascii_graphic()).then(|| text.to_owned())
     })
 }
 

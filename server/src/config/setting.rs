@@ -75,6 +75,18 @@ impl Setting {
         self.section == TOP_SECTION
     }
 
+    /// Whether only servers of a cluster look at it.
+    #[must_use]
+    pub fn is_of_clusters(&self) -> bool {
+        self.section == "redis" || ["roles", "sentinel", "shards"].contains(&self.key().as_str())
+    }
+
+    /// Whether only the embedded store looks at it.
+    #[must_use]
+    pub fn is_of_the_embedded_store(&self) -> bool {
+        self.section == "store" || self.key() == "data"
+    }
+
     /// Its name in a file.
     #[must_use]
     pub fn key(&self) -> String {

@@ -19,11 +19,10 @@ const CLIENTS: [&str; 3] = ["a", "a.b", "b"];
 
 #[derive(Clone, Debug)]
 enum Step {
-    /// Sequence and, as bits, which tabs.
+    /// What the batch holds follows from its id.
     Accept {
         producer: u8,
         sequence: u64,
-        tabs: u8,
     },
     /// `consume`: how many waiting entries the marks pass.
     Commit {
@@ -50,11 +49,7 @@ struct Change {
 
 fn steps() -> impl Strategy<Value = Vec<Step>> {
     let sequence = prop_oneof![0_u64..12, Just(SEQUENCE_WINDOW), SEQUENCE_WINDOW..SEQUENCE_WINDOW + 12];
-    let accept = (0_u8..2, sequence, any::<u8>()).prop_map(|(producer, sequence, tabs)| Step::Accept {
-        producer,
-        sequence,
-        tabs,
-    });
+    let accept = (0_u8..2, sequence).prop_map(|(producer, sequence)| Step::Accept { producer, sequence });
     let commit = (0..2_usize, proptest::collection::vec(change(), 0..4), 0..4_usize, 0..4_usize).prop_map(
         |(vbucket, changes, aggregates, clients)| Step::Commit { vbucket, changes, aggregates, clients },
     );
@@ -108,7 +103,7 @@ pub fn any_history_agrees_with_a_naive_model(factory: &dyn Factory) {
 impl Model {
     async fn apply(&mut self, subject: &mut dyn Subject, step: Step) {
         match step {
-            Step::Accept { producer, sequence, tabs } => self.accept(subject, producer, sequence, tabs).await,
+            Step::Accept { producer, sequence } => self.accept(subject, producer, sequence).await,
             Step::Commit { vbucket, changes, aggregates, clients } => {
                 self.commit(subject, VBUCKETS[vbucket], changes, aggregates, clients).await;
             }
@@ -117,7 +112,8 @@ impl Model {
         }
     }
 
-    async fn accept(&mut self, subject: &dyn Subject, producer: u8, sequence: u64, tabs: u8) {
+    async fn accept(&mut self, subject: &dyn Subject, producer: u8, sequence: u64) {
+        let tabs = tabs_of(producer, sequence);
         let mut names = Vec::new();
         for (at, vbucket) in VBUCKETS.into_iter().enumerate() {
             names.extend((0..TABS).filter(|n| tabs >> (at * TABS + n) & 1 == 1).map(|n| tab(vbucket, n)));
@@ -128,8 +124,8 @@ impl Model {
         let outcome = subject.store().accept(Some(&id(&format!("p{producer}"), sequence)), parts).await;
         let seen = self.seen.entry(producer).or_default();
         let stale = seen.last().is_some_and(|highest| *highest > sequence + SEQUENCE_WINDOW);
-        if stale {
-            assert!(matches!(outcome, Err(StoreError::StaleSequence { .. })), "{outcome:?}");
+        // A store may remember sequences per vbucket; in those of this batch they may be lower.
+        if stale && matches!(outcome, Err(StoreError::StaleSequence { .. })) {
             return;
         }
         let expected = if seen.insert(sequence) { Accepted::New } else { Accepted::Duplicate };
@@ -185,6 +181,13 @@ impl Model {
             model.compare(subject, *vbucket).await;
         }
     }
+}
+
+/// As bits, which tabs a batch holds parts of: about half of them, and now and then none.
+fn tabs_of(producer: u8, sequence: u64) -> u8 {
+    let bytes = [&[producer][..], &sequence.to_le_bytes()].concat();
+    let bits = crc32c::crc32c(&bytes).to_le_bytes();
+    if bits[1] < 16 { 0 } else { bits[0] }
 }
 
 impl Change {

@@ -1,17 +1,19 @@
-//! `taba standalone`: the whole of Taba in one process, on the embedded store.
+//! A server process: `taba standalone` on the embedded store, `taba server` on Redis shards.
 //!
 //! Start goes bottom up (address, store, pipeline, HTTP), so that every error is met before the first
 //! request is. Stop goes top down: no new connections, open requests finish, what was accepted is
 //! applied and committed. One bound covers all of it; at the bound the process ends anyway, because
-//! whatever was acknowledged is on disk and is applied at the next start.
+//! whatever was acknowledged is stored and is applied at the next start or by another backend.
 
+mod cluster;
 mod limit;
 mod listen;
 mod signals;
+mod standalone;
 
 use std::io::Write as _;
 use std::net::SocketAddr;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::thread::available_parallelism;
 use std::time::Duration;
@@ -27,23 +29,26 @@ pub(crate) use self::limit::raise_open_files;
 
 use self::listen::ListenFile;
 use self::signals::Signals;
-use crate::config::{Config, ServerConfig, StoreConfig};
+use crate::config::{Config, Roles, ServerConfig};
 use crate::http::{self, App, AppConfig};
 use crate::pipeline::Pipeline;
-use crate::pipeline::metrics::PipelineMetrics;
-use crate::store::embedded::{Embedded, EmbeddedOptions, OpenError};
+use crate::store::embedded::OpenError;
 
-/// Name under which a standalone server owns vbuckets. The lock of the data folder makes sure that no
-/// second process goes by it.
-const OWNER: &str = "standalone";
 /// Niceness of the threads that fold, apply and commit: a third of the share of others when all are busy.
 const WORK_NICENESS: i32 = 5;
-/// The part of the disk that is left free for states at the most: a small disk must still take data.
-const DISK_RESERVE_SHARE: u64 = 8;
 
-/// Why a standalone server did not start, or did not stop in time.
+/// Where a server process keeps what it acknowledges.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// In a folder on this machine; the process has every role.
+    Standalone,
+    /// In Redis shards that it shares with other servers.
+    Cluster,
+}
+
+/// Why a server did not start, or did not stop in time.
 #[derive(Debug, thiserror::Error)]
-pub enum StandaloneError {
+pub enum ServeError {
     /// The runtime's threads.
     #[error("start worker threads")]
     StartThreads(#[source] std::io::Error),
@@ -68,6 +73,17 @@ pub enum StandaloneError {
         /// The cause.
         source: OpenError,
     },
+    /// The Redis shards.
+    #[error("use Redis shards: {0}")]
+    Shards(String),
+    /// A file that holds a password.
+    #[error("read {}", path.display())]
+    ReadPassword {
+        /// The file.
+        path: PathBuf,
+        /// The cause.
+        source: std::io::Error,
+    },
     /// The file that tells scripts the address.
     #[error("write the address to {}", path.display())]
     WriteListenFile {
@@ -78,8 +94,8 @@ pub enum StandaloneError {
     },
     /// Stopping took too long.
     #[error(
-        "stopping took longer than drain_timeout, {} s; what is not applied yet is on disk and will be \
-         at the next start",
+        "stopping took longer than drain_timeout, {} s; what is not applied yet is stored and will be \
+         applied later",
         .limit.as_secs_f64()
     )]
     Drain {
@@ -91,13 +107,13 @@ pub enum StandaloneError {
 /// Runs until a signal stops it.
 ///
 /// # Errors
-/// [`StandaloneError`].
-pub fn run(config: &Config) -> Result<(), StandaloneError> {
+/// [`ServeError`].
+pub fn run(config: &Config, mode: Mode) -> Result<(), ServeError> {
     raise_open_files();
     let start_threads =
-        |threads: Threads| threads.start(config.server.worker_threads).map_err(StandaloneError::StartThreads);
+        |threads: Threads| threads.start(config.server.worker_threads).map_err(ServeError::StartThreads);
     let (answering, work) = (start_threads(Threads::Answering)?, start_threads(Threads::Working)?);
-    let outcome = answering.block_on(serve(config, &work));
+    let outcome = answering.block_on(serve(config, mode, &work));
     // Only work that nobody waits for any more can be left on the threads.
     answering.shutdown_background();
     work.shutdown_background();
@@ -132,19 +148,19 @@ fn step_back() {
     let _ = rustix::process::setpriority_process(None, WORK_NICENESS);
 }
 
-async fn serve(config: &Config, work: &Runtime) -> Result<(), StandaloneError> {
-    let signals = Signals::catch().map_err(StandaloneError::CatchSignals)?;
+async fn serve(config: &Config, mode: Mode, work: &Runtime) -> Result<(), ServeError> {
+    let signals = Signals::catch().map_err(ServeError::CatchSignals)?;
     let (listener, address) = listen::bind(&config.server.listen).await?;
     let (pipeline, app) = {
         let _on_work_threads = work.enter();
-        start(config, address)?
+        start(mode, config, address)?
     };
 
     let (stop, stopping) = watch::channel(false);
     // Half of the time for requests under way leaves the other half for what they brought.
     let grace = config.server.drain_timeout / 2;
     let http = tokio::spawn(accept(listener, app, stopping, grace));
-    let _listen_file = announce(&config.server, address)?;
+    let _listen_file = announce(mode, &config.server, address)?;
 
     signals.first().await;
     let deadline = Instant::now() + config.server.drain_timeout;
@@ -157,50 +173,39 @@ async fn serve(config: &Config, work: &Runtime) -> Result<(), StandaloneError> {
     };
     match timeout_at(deadline, drained).await {
         Ok(()) => info!("stopped; everything accepted is applied"),
-        Err(_) => return Err(StandaloneError::Drain { limit: config.server.drain_timeout }),
+        Err(_) => return Err(ServeError::Drain { limit: config.server.drain_timeout }),
     }
     Ok(())
 }
 
-/// Opens the store and starts what works on it.
-fn start(config: &Config, address: SocketAddr) -> Result<(Arc<Pipeline>, Arc<App>), StandaloneError> {
-    let data = &config.server.data;
-    let store = Embedded::open(data, store_options(&config.store, data))
-        .map_err(|source| StandaloneError::OpenStore { data: data.clone(), source })?;
+/// A store, whoever is who in it, and what works on it.
+struct Backing {
+    pipeline: Arc<Pipeline>,
+    roles: Roles,
+    registry: Registry,
+}
 
-    let mut registry = Registry::default();
-    store.metrics().register(&mut registry);
-    let metrics = PipelineMetrics::register(&mut registry);
-    let pipeline = Pipeline::start(Arc::new(store), OWNER, config.pipeline.clone(), metrics);
+impl Mode {
+    fn start(self, config: &Config, address: SocketAddr) -> Result<Backing, ServeError> {
+        match self {
+            Self::Standalone => standalone::start(config),
+            Self::Cluster => cluster::start(config, address),
+        }
+    }
+}
+
+/// Opens the store and starts what works on it.
+fn start(mode: Mode, config: &Config, address: SocketAddr) -> Result<(Arc<Pipeline>, Arc<App>), ServeError> {
+    let Backing { pipeline, roles, registry } = mode.start(config, address)?;
     let app_config = AppConfig {
         limits: config.limits.clone(),
         admin_token: config.server.admin_token.as_ref().map(|token| token.expose().to_owned()),
         server_name: server_name(address),
-        roles: vec!["fe", "be"],
-        backend: true,
+        roles: roles.short_names(),
+        backend: roles.backend,
     };
     let app = App::new(Arc::clone(&pipeline), app_config, registry);
     Ok((pipeline, app))
-}
-
-fn store_options(config: &StoreConfig, data: &Path) -> EmbeddedOptions {
-    EmbeddedOptions {
-        queue_bytes_max: config.queue_bytes_max,
-        disk_reserve_bytes: config.disk_reserve_bytes.min(disk_bytes(data) / DISK_RESERVE_SHARE),
-        newest_bytes_max: config.newest_bytes_max,
-        cache_bytes: config.cache_bytes,
-        producer_retention: config.producer_retention,
-        producers_max: config.producers_max,
-        ..EmbeddedOptions::new(config.vbuckets)
-    }
-}
-
-/// The size of the disk that a folder is on, or will be.
-fn disk_bytes(folder: &Path) -> u64 {
-    let disk = folder.ancestors().find_map(|path| rustix::fs::statvfs(path).ok());
-    // A relative path has no ancestor that is the working folder; "" is not one.
-    let disk = disk.or_else(|| rustix::fs::statvfs(".").ok());
-    disk.map_or(u64::MAX, |disk| disk.f_blocks * disk.f_frsize)
 }
 
 fn server_name(address: SocketAddr) -> String {
@@ -216,22 +221,17 @@ async fn accept(listener: TcpListener, app: Arc<App>, stopping: watch::Receiver<
 }
 
 /// Tells people and scripts where the server is.
-fn announce(server: &ServerConfig, address: SocketAddr) -> Result<Option<ListenFile>, StandaloneError> {
-    info!(%address, data = %server.data.display(), "listening");
-    let greeting = greeting(address, &server.data);
+fn announce(
+    mode: Mode,
+    server: &ServerConfig,
+    address: SocketAddr,
+) -> Result<Option<ListenFile>, ServeError> {
+    info!(%address, "listening");
+    let greeting = match mode {
+        Mode::Standalone => standalone::greeting(address, &server.data),
+        Mode::Cluster => cluster::greeting(address, server),
+    };
     // Nobody reading standard output is no reason not to serve.
     let _ = std::io::stdout().write_all(greeting.as_bytes());
     server.listen_file.as_deref().map(|path| ListenFile::write(path, address)).transpose()
-}
-
-fn greeting(address: SocketAddr, data: &Path) -> String {
-    let data = std::path::absolute(data).unwrap_or_else(|_| data.to_owned());
-    let elsewhere =
-        if address.port() == 8300 { String::new() } else { format!(" --server http://{address}") };
-    format!(
-        "Taba is ready.\n\n  address      http://{address}\n  data folder  {}\n\n\
-         Try in another terminal:\n\n  taba record visits 1{elsewhere}\n  taba query visits{elsewhere}\n  \
-         taba top{elsewhere}\n\nCtrl-C stops it; nothing that was acknowledged is lost.\n",
-        data.display()
-    )
 }

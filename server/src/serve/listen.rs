@@ -6,11 +6,11 @@ use std::path::{Path, PathBuf};
 
 use tokio::net::TcpListener;
 
-use super::StandaloneError;
+use super::ServeError;
 
 /// Opens the address; it accepts once something is served on it.
-pub(super) async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), StandaloneError> {
-    let refused = |source: io::Error| StandaloneError::Listen {
+pub(super) async fn bind(address: &str) -> Result<(TcpListener, SocketAddr), ServeError> {
+    let refused = |source: io::Error| ServeError::Listen {
         address: address.to_owned(),
         hint: match source.kind() {
             io::ErrorKind::AddrInUse => {
@@ -31,12 +31,12 @@ pub(super) struct ListenFile(PathBuf);
 
 impl ListenFile {
     /// Writes it in one step: who sees the file sees all of the address.
-    pub(super) fn write(path: &Path, address: SocketAddr) -> Result<Self, StandaloneError> {
+    pub(super) fn write(path: &Path, address: SocketAddr) -> Result<Self, ServeError> {
         let mut unfinished = path.as_os_str().to_owned();
         unfinished.push(".tmp");
         std::fs::write(&unfinished, format!("{address}\n"))
             .and_then(|()| std::fs::rename(&unfinished, path))
-            .map_err(|source| StandaloneError::WriteListenFile { path: path.to_owned(), source })?;
+            .map_err(|source| ServeError::WriteListenFile { path: path.to_owned(), source })?;
         Ok(Self(path.to_owned()))
     }
 }

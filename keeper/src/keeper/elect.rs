@@ -1,0 +1,175 @@
+//! Elections: ask for votes, and open, or say what is missing, or send Sentinel to whoever has more.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::sleep;
+
+use crate::api::{FollowRequest, MemberRequest, VoteAnswer, VoteRequest};
+use crate::decide::Millis;
+use crate::decide::votes::{Answer, Ballot, Verdict, Vote, count};
+use crate::mutants::Mutant;
+use crate::peers::PeerError;
+
+use super::{Keeper, KeeperError};
+
+/// Pause after a failed election: the first, and the longest.
+const BACK_OFF_MS: (Millis, Millis) = (200, 2_000);
+
+impl Keeper {
+    pub(super) fn begin_election(self: &Arc<Self>) {
+        if self.electing.swap(true, Ordering::SeqCst) {
+            return;
+        }
+        let keeper = Arc::clone(self);
+        tokio::spawn(async move {
+            keeper.metrics.elections.inc();
+            let outcome = keeper.elect().await;
+            keeper.pace(outcome).await;
+            keeper.electing.store(false, Ordering::SeqCst);
+        });
+    }
+
+    /// Notes what became of an election, and when the next may begin.
+    async fn pace(&self, outcome: Result<u64, KeeperError>) {
+        let mut core = self.core().await;
+        match outcome {
+            Ok(term) => {
+                tracing::info!(term, "open");
+                core.failures = 0;
+                core.waiting_for.clear();
+            }
+            Err(error) => {
+                self.metrics.elections_refused.inc();
+                if core.failures.is_power_of_two() || core.failures == 0 {
+                    tracing::warn!(%error, failures = core.failures, "stays closed");
+                }
+                core.waiting_for = error.to_string();
+                let pause = (BACK_OFF_MS.0 << core.failures.min(8)).min(BACK_OFF_MS.1);
+                // Half of it at random, so that two candidates do not meet again.
+                core.elect_after = self.now() + pause / 2 + rand::random_range(0..=pause / 2);
+                core.failures += 1;
+            }
+        }
+        self.publish(&core);
+    }
+
+    async fn elect(&self) -> Result<u64, KeeperError> {
+        let (term, request) = self.candidacy(false).await;
+        let own = self.vote(&request).await;
+        if !own.granted {
+            return Err(KeeperError::Unavailable(format!("own vote: {}", own.reason)));
+        }
+        let (primary, never_grew) = {
+            let core = self.core().await;
+            let primary = core.shard().and_then(|shard| shard.primary.clone());
+            (primary, core.shard().is_some_and(crate::shard::ShardHash::never_grew))
+        };
+        let primary =
+            primary.and_then(|address| self.config.member_at(&address)).map(|member| member.name.as_str());
+        let own = ballot(&self.config.own().name, primary, Ok(own));
+        let others = self.collect(&request, primary).await;
+        let mut verdict = count(self.config.rules(), &own, &others, never_grew);
+        if Mutant::NoVotes.is_on() {
+            verdict = Verdict::Open { wait_ms: 0 };
+        }
+        match verdict {
+            Verdict::Open { wait_ms } => {
+                sleep(Duration::from_millis(wait_ms)).await;
+                self.open_after_votes(term).await
+            }
+            Verdict::Better(member) => Err(self.yield_to(&member).await),
+            Verdict::Waiting(why) => Err(KeeperError::Unavailable(why)),
+        }
+    }
+
+    /// The next term of this member, and the question to ask.
+    pub(super) async fn candidacy(&self, founding: bool) -> (u64, VoteRequest) {
+        let core = self.core().await;
+        let own_term = core.notes().promise.term.max(core.position().unwrap_or_default().term);
+        let term = self.config.rules().next_term(core.known_term.max(own_term), self.config.own_index);
+        let request = VoteRequest {
+            shard: self.config.shard.clone(),
+            shard_id: core.shard_id().map(ToOwned::to_owned),
+            term,
+            candidate: self.config.own().name.clone(),
+            founding,
+        };
+        (term, request)
+    }
+
+    async fn collect(&self, request: &VoteRequest, primary: Option<&str>) -> Vec<Ballot> {
+        let mut ballots = Vec::new();
+        let mut highest = 0;
+        for (member, answer) in self.peers.post_all::<_, VoteAnswer>("/vote", request).await {
+            highest = answer.as_ref().map_or(highest, |vote| vote.promised.max(highest));
+            ballots.push(ballot(&member.name, primary, answer));
+        }
+        let mut core = self.core().await;
+        core.known_term = core.known_term.max(highest);
+        ballots
+    }
+
+    async fn open_after_votes(&self, term: u64) -> Result<u64, KeeperError> {
+        let shard_id = {
+            let mut core = self.core().await;
+            let id = core.shard_id().map(ToOwned::to_owned);
+            let id = id.ok_or_else(|| KeeperError::Conflict("the shard was not founded".to_owned()))?;
+            self.open(&mut core, term, &id, false).await?;
+            self.publish(&core);
+            id
+        };
+        self.tell_to_follow(term, shard_id).await;
+        Ok(term)
+    }
+
+    /// Tells all others to follow. Who does not hear it learns it from Sentinel.
+    pub(super) async fn tell_to_follow(&self, term: u64, shard_id: String) {
+        let body = FollowRequest { member: self.config.own().name.clone(), term, shard_id };
+        for (member, answer) in self.peers.post_all::<_, serde_json::Value>("/follow", &body).await {
+            if let Err(error) = answer {
+                tracing::info!(member = member.name, %error, "does not follow yet");
+            }
+        }
+    }
+
+    /// Someone has more: Sentinel should choose again, and can choose only that one.
+    async fn yield_to(&self, member: &str) -> KeeperError {
+        self.prefer_everywhere(member).await;
+        let first = rand::random_range(0..self.config.sentinels.len());
+        let accepted = self.sentinels.fail_over(first).await;
+        tracing::info!(member, accepted, "asked sentinel to fail over to the member that has more");
+        KeeperError::Unavailable(format!("{member} has more; waiting for sentinel to choose it"))
+    }
+
+    /// Keeps all but one from being promoted for a while.
+    pub(super) async fn prefer_everywhere(&self, member: &str) {
+        let body = MemberRequest { member: member.to_owned() };
+        self.prefer(&body).await;
+        let _ = self.peers.post_all::<_, serde_json::Value>("/prefer", &body).await;
+    }
+
+    /// `POST /prefer`.
+    pub async fn prefer(&self, request: &MemberRequest) {
+        /// Longer than Sentinel takes to see a priority (10 s), and to choose by it.
+        const PREFERRED_MS: Millis = 20_000;
+        let mut core = self.core().await;
+        core.preferred = Some((request.member.clone(), self.now() + PREFERRED_MS));
+    }
+}
+
+fn ballot(member: &str, primary: Option<&str>, answer: Result<VoteAnswer, PeerError>) -> Ballot {
+    let answer = match answer {
+        Err(_) => Answer::Silent,
+        Ok(vote) if vote.member != member => Answer::Refused("another keeper answers".to_owned()),
+        Ok(vote) if !vote.granted => Answer::Refused(vote.reason),
+        Ok(vote) => Answer::Granted(Vote {
+            settled: vote.settled,
+            fresh: vote.fresh,
+            position: vote.position,
+            heard_ms: vote.heard_ms,
+        }),
+    };
+    Ballot { member: member.to_owned(), was_primary: primary == Some(member), answer }
+}

@@ -1,0 +1,235 @@
+//! The loop: look at the own Redis, set right what must be right, decide, begin what was decided.
+
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+use tokio::time::{MissedTickBehavior, interval};
+
+use crate::decide::priority::{Standing, priority};
+use crate::decide::role::{Facts, Next, next};
+use crate::disk::Unsettled;
+use crate::redis::FENCE;
+use crate::redis::local::LocalError;
+
+use super::core::Core;
+use super::{Keeper, KeeperError};
+
+/// Time between two looks.
+const TICK: Duration = Duration::from_millis(100);
+
+/// How often an open primary pings its replicas.
+const PING_SECS: u64 = 1;
+
+/// The same while the replication offset must stand still.
+pub(super) const PING_NEVER_SECS: u64 = 86_400;
+
+/// The position is noted for people only, so seldom.
+const NOTE_POSITION_TICKS: u64 = 100;
+
+impl Keeper {
+    pub(super) async fn tick_forever(self: Arc<Self>) {
+        let mut ticks = interval(TICK);
+        ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        for count in 0_u64.. {
+            ticks.tick().await;
+            let mut core = self.core().await;
+            if let Err(error) = self.tick(&mut core).await {
+                core.waiting_for = error.to_string();
+                tracing::debug!(%error, "a look at redis failed");
+            }
+            if count % NOTE_POSITION_TICKS == 0 {
+                self.note_position(&mut core);
+            }
+            self.publish(&core);
+            self.ticked.store(self.now(), Ordering::Relaxed);
+        }
+    }
+
+    async fn tick(self: &Arc<Self>, core: &mut Core) -> Result<(), KeeperError> {
+        self.look(core).await?;
+        self.note_start(core)?;
+        self.notice_demotion(core).await?;
+        self.refuse_strangers(core).await?;
+        self.settle(core).await?;
+        self.set_right(core).await?;
+        if core.open.is_some() {
+            self.keep_in_sync_set(core).await;
+        }
+        let decided = self.decide(core);
+        self.begin(core, decided);
+        Ok(())
+    }
+
+    /// Looks at the own Redis. Afterwards `core.observed` is of now, or none.
+    pub(super) async fn look(&self, core: &mut Core) -> Result<(), LocalError> {
+        let observed = match self.local.observe().await {
+            Ok(observed) => observed,
+            Err(error) => {
+                core.observed = None;
+                return Err(error);
+            }
+        };
+        let now = self.now();
+        if observed.run_id != core.run_id {
+            // Another process: whatever was set in the last one is gone.
+            core.run_id.clone_from(&observed.run_id);
+            core.open = None;
+            core.data_seen = false;
+            core.heard = now;
+        }
+        if observed.link_up {
+            core.heard = now;
+        }
+        core.observed = Some(observed);
+        Ok(())
+    }
+
+    /// Once per process, when its data are there: what they are worth.
+    fn note_start(&self, core: &mut Core) -> Result<(), KeeperError> {
+        if core.data_seen || core.is_loading() {
+            return Ok(());
+        }
+        core.data_seen = true;
+        let data_id = core.shard().map(|shard| (shard.id.clone(), shard.name.clone()));
+        let Some((id, name)) = data_id else { return Ok(()) };
+        if name != self.config.shard || core.notes().shard_id.as_ref().is_some_and(|noted| *noted != id) {
+            let why = format!("the data belong to shard {name} ({id})");
+            core.data_seen = false;
+            return Err(KeeperError::Conflict(why));
+        }
+        let held = core.position().unwrap_or_default();
+        tracing::info!(term = held.term, writes = held.writes, unsettled = ?core.notes().unsettled, "data found");
+        core.disk.change(|notes| {
+            notes.shard_id = Some(id);
+            // These data come from the disk, so they are on disk.
+            if notes.unsettled == Some(Unsettled::Behind) {
+                notes.unsettled = None;
+            }
+        })?;
+        Ok(())
+    }
+
+    /// Sentinel or a person made a replica of an open primary.
+    async fn notice_demotion(&self, core: &mut Core) -> Result<(), KeeperError> {
+        if core.open.is_some() && !core.is_primary() {
+            tracing::warn!(term = core.open, "no longer a primary");
+            core.open = None;
+            self.local.expel_replicas().await?;
+            self.local.expel_servers().await?;
+        }
+        Ok(())
+    }
+
+    /// A link to someone who is not promised can only come from a handshake that was under way.
+    async fn refuse_strangers(&self, core: &mut Core) -> Result<(), KeeperError> {
+        let Some(observed) = &core.observed else { return Ok(()) };
+        if !observed.link_up {
+            return Ok(());
+        }
+        let promised = self.config.member(&core.notes().promise.candidate);
+        if !promised.is_some_and(|member| observed.follows(&member.address)) {
+            tracing::warn!(following = ?observed.following, "link to a member that is not promised, cut");
+            self.local.follow_nobody().await?;
+            self.look(core).await?;
+        }
+        Ok(())
+    }
+
+    /// Notes that the copy is on disk. First takes the user to follow with: from then on no other copy can
+    /// begin unless this keeper notes it before.
+    async fn settle(&self, core: &mut Core) -> Result<(), KeeperError> {
+        let is_linked = |core: &Core| core.observed.as_ref().is_some_and(|observed| observed.link_up);
+        if is_linked(core) && core.observed.as_ref().is_some_and(crate::redis::observed::Observed::is_armed) {
+            self.local.disarm().await?;
+            self.look(core).await?;
+        }
+        let is_copied = core.observed.as_ref().is_some_and(|observed| {
+            observed.link_up && !observed.is_armed() && observed.aof_holds_all && !observed.loading
+        });
+        let id = core.shard().map(|shard| shard.id.clone());
+        if core.notes().unsettled.is_some() && is_copied && id.is_some() && id == core.notes().shard_id {
+            core.disk.change(|notes| {
+                notes.unsettled = None;
+                notes.settled_term = notes.promise.term;
+            })?;
+            tracing::info!(term = core.notes().promise.term, "settled");
+        }
+        Ok(())
+    }
+
+    /// Fence, priority and pings follow from what this member is.
+    async fn set_right(&self, core: &Core) -> Result<(), KeeperError> {
+        let Some(observed) = &core.observed else { return Ok(()) };
+        let takes_writes = core.open.is_some() && !core.handing_over && !core.notes().fenced;
+        let min_replicas = if takes_writes { self.config.min_in_sync as u64 } else { FENCE };
+        if observed.min_replicas != min_replicas {
+            self.local.set_min_replicas(min_replicas).await?;
+        }
+        let ping_secs = if core.handing_over { PING_NEVER_SECS } else { PING_SECS };
+        if observed.ping_secs != ping_secs {
+            self.local.set_ping_secs(ping_secs).await?;
+        }
+        let own = self.config.own();
+        let now = self.now();
+        let wanted = priority(Standing {
+            in_sync: core.is_preferred(&own.name, now)
+                || core.shard().is_some_and(|shard| shard.in_sync.contains(&own.address)),
+            settled: core.is_settled(),
+            held_back: core.held_back,
+            other_preferred: core.prefers_other(&own.name, now),
+        });
+        if observed.priority != wanted {
+            self.local.set_priority(wanted).await?;
+        }
+        Ok(())
+    }
+
+    fn decide(&self, core: &mut Core) -> Next {
+        let now = self.now();
+        let (named, peers) = {
+            let view = self.view.read();
+            (view.named(now), view.peers(now))
+        };
+        let highest = peers.iter().map(|peer| peer.promised.max(peer.open.unwrap_or(0))).max().unwrap_or(0);
+        core.known_term = core.known_term.max(highest);
+        let is_outvoted = core.open.is_some_and(|term| highest > term);
+        core.outvoted = if is_outvoted { core.outvoted.or(Some(now)) } else { None };
+        let own = self.config.own();
+        let observed = core.observed.as_ref();
+        next(&Facts {
+            me: &own.address,
+            is_primary: core.is_primary(),
+            link_up: observed.is_some_and(|observed| observed.link_up),
+            loading: core.is_loading() || !core.data_seen,
+            settled: core.is_settled(),
+            fresh: core.is_empty() && core.notes().shard_id.is_none(),
+            open: core.open,
+            promised: core.notes().promise.term,
+            promised_to_me: core.notes().promise.candidate == own.name,
+            data: core.shard().and_then(|shard| Some((shard.position.term, shard.primary.as_ref()?))),
+            shard_id: core.shard_id(),
+            named: named.as_ref(),
+            peers: &peers,
+            outvoted_ms: core.outvoted.map_or(0, |since| now.saturating_sub(since)),
+        })
+    }
+
+    fn begin(self: &Arc<Self>, core: &mut Core, decided: Next) {
+        match decided {
+            Next::Stay => core.waiting_for.clear(),
+            Next::Wait(why) => core.waiting_for = why,
+            Next::Follow { member, term } => self.begin_following(core, member, term),
+            Next::Elect if core.handing_over || self.now() < core.elect_after => {}
+            Next::Elect => self.begin_election(),
+        }
+    }
+
+    fn note_position(&self, core: &mut Core) {
+        if let Some(position) = core.position()
+            && let Err(error) = core.disk.change(|notes| notes.last_seen = position)
+        {
+            tracing::error!(%error, "the notes cannot be written");
+        }
+    }
+}

@@ -1,0 +1,181 @@
+//! The Sentinels: whom they name, and asking them for a failover. All are asked at once, each with a
+//! time-out, so one that hangs costs no more than that.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use futures::future::join_all;
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{FromRedisValue, RedisError, cmd};
+use tokio::sync::Mutex;
+use tokio::time::timeout;
+
+use crate::address::Address;
+use crate::config::Config;
+
+/// Longest wait for one Sentinel.
+const SENTINEL_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Longest wait for a failover to be accepted: Sentinel writes its configuration first.
+const FAILOVER_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// A replica as a Sentinel sees it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SeenReplica {
+    /// Its Redis.
+    pub address: Address,
+    /// Sentinel would consider it.
+    pub promotable: bool,
+}
+
+/// All Sentinels of the shard.
+pub struct Sentinels {
+    shard: String,
+    each: Vec<Sentinel>,
+}
+
+struct Sentinel {
+    client: Client,
+    connection: Mutex<Option<MultiplexedConnection>>,
+}
+
+impl Sentinel {
+    async fn query<T: FromRedisValue>(&self, command: &Cmd, within: Duration) -> Option<T> {
+        let asked = async {
+            let mut connection = self.connection().await?;
+            command.query_async(&mut connection).await
+        };
+        match timeout(within, asked).await {
+            Ok(Ok(answer)) => Some(answer),
+            Ok(Err(error)) if !error.is_io_error() && !error.is_unrecoverable_error() => {
+                tracing::debug!(%error, "a sentinel refuses");
+                None
+            }
+            Ok(Err(_)) | Err(_) => {
+                *self.connection.lock().await = None;
+                None
+            }
+        }
+    }
+
+    async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
+        let mut held = self.connection.lock().await;
+        if let Some(connection) = &*held {
+            return Ok(connection.clone());
+        }
+        let config = AsyncConnectionConfig::new()
+            .set_connection_timeout(Some(SENTINEL_TIMEOUT))
+            .set_response_timeout(Some(FAILOVER_TIMEOUT));
+        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
+        *held = Some(connection.clone());
+        Ok(connection)
+    }
+}
+
+impl Sentinels {
+    /// Connects to nothing yet.
+    pub fn new(config: &Config) -> Result<Self, RedisError> {
+        let (user, password) = &config.sentinel_login;
+        let mut login = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if let Some(user) = user {
+            login = login.set_username(user);
+        }
+        if let Some(password) = password {
+            login = login.set_password(password);
+        }
+        let each = config.sentinels.iter().map(|address| {
+            let place = ConnectionAddr::Tcp(address.host.clone(), address.port);
+            let client = Client::open(place.into_connection_info()?.set_redis_settings(login.clone()))?;
+            Ok(Sentinel { client, connection: Mutex::new(None) })
+        });
+        Ok(Self { shard: config.shard.clone(), each: each.collect::<Result<_, RedisError>>()? })
+    }
+
+    /// The primary that a majority of all Sentinels names.
+    pub async fn named(&self) -> Option<Address> {
+        let mut command = cmd("SENTINEL");
+        command.arg("GET-MASTER-ADDR-BY-NAME").arg(&self.shard);
+        let answers = join_all(
+            self.each.iter().map(|one| one.query::<Option<(String, u16)>>(&command, SENTINEL_TIMEOUT)),
+        )
+        .await;
+        let named = answers.into_iter().flatten().flatten().map(|(host, port)| Address::new(host, port));
+        majority(self.each.len(), named)
+    }
+
+    /// Asks for a failover: of each Sentinel in turn, from `first` on, that sees enough others. Returns
+    /// whether one accepted.
+    pub async fn fail_over(&self, first: usize) -> bool {
+        let turns = (0..self.each.len()).map(|turn| &self.each[(first + turn) % self.each.len()]);
+        for sentinel in turns {
+            if self.sees_quorum(sentinel).await {
+                let mut command = cmd("SENTINEL");
+                command.arg("FAILOVER").arg(&self.shard);
+                if sentinel.query::<()>(&command, FAILOVER_TIMEOUT).await.is_some() {
+                    return true;
+                }
+            }
+        }
+        false
+    }
+
+    /// Whether a Sentinel could fail over.
+    pub async fn has_quorum(&self) -> bool {
+        let seen = join_all(self.each.iter().map(|sentinel| self.sees_quorum(sentinel))).await;
+        seen.into_iter().any(|sees| sees)
+    }
+
+    async fn sees_quorum(&self, sentinel: &Sentinel) -> bool {
+        let mut command = cmd("SENTINEL");
+        command.arg("CKQUORUM").arg(&self.shard);
+        sentinel
+            .query::<String>(&command, SENTINEL_TIMEOUT)
+            .await
+            .is_some_and(|answer| answer.starts_with("OK"))
+    }
+
+    /// The replicas, as each Sentinel that answers sees them.
+    pub async fn replicas(&self) -> Vec<Vec<SeenReplica>> {
+        let mut command = cmd("SENTINEL");
+        command.arg("REPLICAS").arg(&self.shard);
+        let asked =
+            self.each.iter().map(|one| one.query::<Vec<HashMap<String, String>>>(&command, SENTINEL_TIMEOUT));
+        join_all(asked)
+            .await
+            .into_iter()
+            .flatten()
+            .map(|seen| seen.iter().filter_map(replica).collect())
+            .collect()
+    }
+}
+
+fn replica(fields: &HashMap<String, String>) -> Option<SeenReplica> {
+    let flags = fields.get("flags")?;
+    let is_down = ["s_down", "o_down", "disconnected"].iter().any(|flag| flags.contains(flag));
+    Some(SeenReplica {
+        address: Address::new(fields.get("ip")?.clone(), fields.get("port")?.parse().ok()?),
+        promotable: !is_down && fields.get("slave-priority").is_some_and(|priority| priority != "0"),
+    })
+}
+
+fn majority(all: usize, named: impl Iterator<Item = Address>) -> Option<Address> {
+    let mut counts: HashMap<Address, usize> = HashMap::new();
+    for address in named {
+        *counts.entry(address).or_default() += 1;
+    }
+    counts.into_iter().find(|(_, count)| *count * 2 > all).map(|(address, _)| address)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_a_majority_of_all_sentinels_names_a_primary() {
+        let [a, b] = [Address::new("a", 1), Address::new("b", 1)];
+        assert_eq!(majority(3, [a.clone(), a.clone()].into_iter()), Some(a.clone()));
+        assert_eq!(majority(3, [a.clone(), b].into_iter()), None);
+        assert_eq!(majority(3, [a].into_iter()), None);
+    }
+}

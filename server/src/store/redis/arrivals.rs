@@ -1,0 +1,152 @@
+//! Waking owners when their queues grow: one poller per shard asks for all vbuckets at once.
+//!
+//! Reading every queue of 256 vbuckets to see that nothing is there would keep a core of the primary busy.
+//! Instead one script tells, if anything changed at all, the next id of every queue. It is asked every few
+//! milliseconds while entries come and 20 times a second when none do, and not at all if nobody waits.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
+use std::time::Duration;
+
+use taba_core::Vbucket;
+use tokio::sync::Notify;
+use tokio::time::sleep;
+
+use super::bind::Bound;
+use super::call::CallError;
+use super::reply;
+use super::scripts::ARRIVALS;
+use super::shard::{Shard, Use};
+use crate::store::EntryId;
+
+/// Pause between two looks while entries come: what it adds to the time until they are applied.
+const PAUSE_MIN: Duration = Duration::from_millis(5);
+/// Pause when none come.
+const PAUSE_MAX: Duration = Duration::from_millis(50);
+
+/// What waiting owners of a shard's vbuckets share.
+pub(super) struct Arrivals {
+    first: u16,
+    queues: Vec<Queue>,
+    waiting: AtomicUsize,
+    /// Somebody waits again, or something was accepted through this process.
+    nudged: Notify,
+}
+
+#[derive(Default)]
+struct Queue {
+    /// Id that the next entry will get, as far as known.
+    next: AtomicU64,
+    arrived: Notify,
+}
+
+impl Arrivals {
+    pub(super) fn new((first, last): (u16, u16)) -> Self {
+        let queues = (first..=last).map(|_| Queue::default()).collect();
+        Self { first, queues, waiting: AtomicUsize::new(0), nudged: Notify::new() }
+    }
+
+    fn queue(&self, vbucket: Vbucket) -> Option<&Queue> {
+        self.queues.get(usize::from(vbucket.0.checked_sub(self.first)?))
+    }
+
+    /// Resolves when the queue may hold entries after `after`.
+    pub(super) async fn wait(&self, vbucket: Vbucket, after: EntryId) {
+        let Some(queue) = self.queue(vbucket) else { return };
+        let arrived = queue.arrived.notified();
+        tokio::pin!(arrived);
+        // Registered before the look, so that an arrival between the two is not missed.
+        arrived.as_mut().enable();
+        if queue.next.load(Ordering::Acquire) > after.0 + 1 {
+            return;
+        }
+        let _waiting = Waiting::begin(self);
+        arrived.await;
+    }
+
+    /// Makes everybody look again.
+    pub(super) fn wake_all(&self) {
+        for queue in &self.queues {
+            queue.arrived.notify_waiters();
+        }
+    }
+
+    /// Says that something was accepted here.
+    pub(super) fn nudge(&self) {
+        self.nudged.notify_one();
+    }
+
+    fn note(&self, vbucket: Vbucket, next: u64) {
+        if let Some(queue) = self.queue(vbucket)
+            && queue.next.swap(next, Ordering::AcqRel) != next
+        {
+            queue.arrived.notify_waiters();
+        }
+    }
+}
+
+struct Waiting<'a>(&'a Arrivals);
+
+impl<'a> Waiting<'a> {
+    fn begin(arrivals: &'a Arrivals) -> Self {
+        if arrivals.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
+            arrivals.nudge();
+        }
+        Self(arrivals)
+    }
+}
+
+impl Drop for Waiting<'_> {
+    fn drop(&mut self) {
+        self.0.waiting.fetch_sub(1, Ordering::AcqRel);
+    }
+}
+
+/// Looks for arrivals for as long as the store lives.
+pub(super) async fn poll_arrivals(shard: Arc<Shard>) {
+    let arrivals = &shard.arrivals;
+    let mut pause = PAUSE_MIN;
+    let mut seen: Option<(Arc<Bound>, String)> = None;
+    loop {
+        if arrivals.waiting.load(Ordering::Acquire) == 0 {
+            arrivals.nudged.notified().await;
+            continue;
+        }
+        let bound = shard.bound_some_day().await;
+        // What was seen of another term says nothing of this one.
+        let known = seen.as_ref().filter(|(of, _)| Arc::ptr_eq(of, &bound));
+        let changes = known.map_or("", |(_, changes)| changes);
+        match look(&shard, &bound, changes).await {
+            Ok(Some(changes)) => {
+                seen = Some((bound, changes));
+                pause = PAUSE_MIN;
+            }
+            Ok(None) => pause = (pause * 2).min(PAUSE_MAX),
+            Err(_) => pause = PAUSE_MAX,
+        }
+        sleep(PAUSE_MIN).await;
+        if pause > PAUSE_MIN {
+            let nudged = tokio::time::timeout(pause - PAUSE_MIN, arrivals.nudged.notified());
+            if nudged.await.is_ok() {
+                pause = PAUSE_MIN;
+            }
+        }
+    }
+}
+
+/// Looks at the next ids if the count of changes is another than the one known; gives the new one.
+async fn look(shard: &Shard, bound: &Arc<Bound>, known: &str) -> Result<Option<String>, CallError> {
+    let answer = shard.call_on(bound, Use::Owner, &ARRIVALS, |command| {
+        command.arg(known);
+    });
+    let mut changes = None;
+    for (field, value) in reply::pairs(answer.await?)? {
+        let field = reply::text(field)?;
+        if field == "changes" {
+            changes = Some(reply::text(value)?);
+        } else if let Ok(vbucket) = field.parse() {
+            shard.arrivals.note(Vbucket(vbucket), reply::number(&value)?);
+        }
+    }
+    Ok(changes)
+}

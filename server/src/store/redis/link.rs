@@ -1,0 +1,144 @@
+//! One connection to a Redis or Sentinel: TCP, TLS if asked for, login; everything with a time-out.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use redis::aio::MultiplexedConnection;
+use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, Value};
+use tokio::net::TcpStream;
+use tokio::task::AbortHandle;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::rustls::pki_types::pem::PemObject;
+use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
+use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
+
+use super::RedisOptionsError;
+use super::call::CallError;
+use super::options::{RedisOptions, RedisTls, Secret};
+
+/// Makes connections with the options of one store.
+pub(super) struct Dialer {
+    connect_timeout: Duration,
+    response_timeout: Duration,
+    tls: Option<(TlsConnector, Option<ServerName<'static>>)>,
+}
+
+/// Who logs in.
+#[derive(Clone, Copy)]
+pub(super) struct Login<'a> {
+    pub(super) user: Option<&'a str>,
+    pub(super) password: Option<&'a Secret>,
+}
+
+/// A connection that many may use at once. Closed when dropped, whatever is under way.
+pub(super) struct Link {
+    connection: MultiplexedConnection,
+    response_timeout: Duration,
+    driver: AbortHandle,
+}
+
+impl Drop for Link {
+    fn drop(&mut self) {
+        self.driver.abort();
+    }
+}
+
+impl Dialer {
+    pub(super) fn new(options: &RedisOptions) -> Result<Self, RedisOptionsError> {
+        let tls = options.tls.as_ref().map(tls).transpose()?;
+        let RedisOptions { connect_timeout, response_timeout, .. } = *options;
+        Ok(Self { connect_timeout, response_timeout, tls })
+    }
+
+    /// Connects to `host:port` and logs in.
+    pub(super) async fn connect(&self, address: &str, login: Login<'_>) -> Result<Link, CallError> {
+        let connecting = self.connect_patiently(address, login);
+        let timed_out = |_| std::io::Error::from(std::io::ErrorKind::TimedOut).into();
+        let link = tokio::time::timeout(self.connect_timeout, connecting).await.map_err(timed_out);
+        link.flatten().map_err(CallError::Broken)
+    }
+
+    async fn connect_patiently(&self, address: &str, login: Login<'_>) -> Result<Link, RedisError> {
+        let stream = TcpStream::connect(address).await?;
+        stream.set_nodelay(true)?;
+        let Some((connector, name)) = &self.tls else { return self.log_in(stream, login).await };
+        let name = match name {
+            Some(name) => name.clone(),
+            None => host_name(address)?,
+        };
+        self.log_in(connector.connect(name, stream).await?, login).await
+    }
+
+    async fn log_in<S>(&self, stream: S, login: Login<'_>) -> Result<Link, RedisError>
+    where
+        S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let mut info = RedisConnectionInfo::default().set_skip_set_lib_name();
+        if let Some(user) = login.user {
+            info = info.set_username(user);
+        }
+        if let Some(password) = login.password {
+            info = info.set_password(password.reveal());
+        }
+        let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.response_timeout));
+        let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config).await?;
+        let driver = tokio::spawn(driver).abort_handle();
+        Ok(Link { connection, response_timeout: self.response_timeout, driver })
+    }
+}
+
+impl Link {
+    /// Sends one command; an error that the server answers is a value here.
+    pub(super) async fn send(&self, command: &Cmd) -> Result<Value, CallError> {
+        self.send_patiently(command, Duration::ZERO).await
+    }
+
+    /// As [`Link::send`], with more time for the answer.
+    pub(super) async fn send_patiently(&self, command: &Cmd, more: Duration) -> Result<Value, CallError> {
+        let mut connection = self.connection.clone();
+        connection.set_response_timeout(self.response_timeout + more);
+        connection.send_packed_command(command).await.map_err(CallError::Broken)
+    }
+
+    /// Sends commands in one go; errors that the server answers are values here.
+    pub(super) async fn send_all(
+        &self,
+        commands: &Pipeline,
+        more: Duration,
+    ) -> Result<Vec<Value>, CallError> {
+        let mut connection = self.connection.clone();
+        connection.set_response_timeout(self.response_timeout + more);
+        let count = commands.len();
+        let answers = connection.send_packed_commands(commands, 0, count).await.map_err(CallError::Broken)?;
+        if answers.len() == count { Ok(answers) } else { Err(CallError::Unexpected("answers are missing")) }
+    }
+}
+
+fn host_name(address: &str) -> Result<ServerName<'static>, RedisError> {
+    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    ServerName::try_from(host.to_owned()).map_err(|error| std::io::Error::other(error).into())
+}
+
+fn tls(options: &RedisTls) -> Result<(TlsConnector, Option<ServerName<'static>>), RedisOptionsError> {
+    fn failed<E: Into<Box<dyn std::error::Error + Send + Sync>>>(
+        what: &'static str,
+    ) -> impl FnOnce(E) -> RedisOptionsError {
+        move |source| RedisOptionsError::Tls { what, source: source.into() }
+    }
+    let mut roots = RootCertStore::empty();
+    for certificate in CertificateDer::pem_file_iter(&options.ca_file).map_err(failed("read the file"))? {
+        roots.add(certificate.map_err(failed("read the file"))?).map_err(failed("trust a certificate"))?;
+    }
+    if roots.is_empty() {
+        let source = "there is no certificate in the file".into();
+        return Err(RedisOptionsError::Tls { what: "read the file", source });
+    }
+    let config = ClientConfig::builder_with_provider(Arc::new(crypto::ring::default_provider()))
+        .with_safe_default_protocol_versions()
+        .map_err(failed("choose protocol versions"))?
+        .with_root_certificates(roots)
+        .with_no_client_auth();
+    let name = options.server_name.clone().map(ServerName::try_from).transpose();
+    Ok((TlsConnector::from(Arc::new(config)), name.map_err(failed("use the server name"))?))
+}
