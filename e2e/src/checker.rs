@@ -55,7 +55,15 @@ fn read_totals(url: &str) -> Result<Ledger> {
     }
     let text =
         answer.into_body().into_with_config().limit(1 << 30).read_to_string().context("read the totals")?;
-    let tabs: serde_json::Map<String, Value> = serde_json::from_str(&text).context("parse the totals")?;
+    totals(&text)
+}
+
+/// Count and sum of the last day of every CounterGroup in an answer.
+///
+/// # Errors
+/// If the answer has another form.
+pub fn totals(text: &str) -> Result<Ledger> {
+    let tabs: serde_json::Map<String, Value> = serde_json::from_str(text).context("parse the totals")?;
     tabs.into_iter().map(|(tab, shown)| Ok((tab, day_total(&shown)?))).collect()
 }
 

@@ -3,6 +3,7 @@
 
 pub mod bench;
 pub mod checker;
+pub mod lab;
 pub mod load;
 pub mod process;
 pub mod producer;

@@ -64,10 +64,14 @@ pub struct Producer {
     pub ledger: Ledger,
 }
 
-struct Batch {
-    id: String,
-    body: String,
-    ledger: Ledger,
+/// Numbered events under an id, and what they add to a ledger.
+pub struct Batch {
+    /// `producer/sequence`.
+    pub id: String,
+    /// A v1 body.
+    pub body: String,
+    /// Its events by tab.
+    pub ledger: Ledger,
 }
 
 impl Producer {
@@ -142,7 +146,8 @@ impl Producer {
         }
     }
 
-    fn make_batch(&mut self) -> Batch {
+    /// The next batch, not sent yet.
+    pub fn make_batch(&mut self) -> Batch {
         let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let mut by_tab: BTreeMap<String, Vec<u64>> = BTreeMap::new();
         for _ in 0..self.events_per_batch {

@@ -1,0 +1,142 @@
+//! Readers that ask for all tabs all the time, and compare each answer with what it must and may hold.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context, Result};
+
+use super::books::Books;
+use super::timeline::Timeline;
+use crate::checker;
+use crate::producer::{Ledger, Total};
+
+/// How old what an answer lacks may be: a complete answer holds at least what was acknowledged this long
+/// before the question. It is a bound for runs under faults; without faults answers are fresher.
+pub const FRESHNESS: Duration = Duration::from_secs(3);
+const PAUSE: Duration = Duration::from_millis(80);
+const PATIENCE: Duration = Duration::from_secs(2);
+
+/// The readers of a run: one for each server, so that one that does not answer holds up no other.
+#[derive(Debug)]
+pub struct Readers {
+    stop: Arc<AtomicBool>,
+    counts: Arc<Counts>,
+    threads: Vec<std::thread::JoinHandle<()>>,
+}
+
+/// What came of the questions.
+#[derive(Debug, Default)]
+pub struct Counts {
+    /// Answers that were complete, and compared.
+    pub complete: AtomicU64,
+    /// Answers that said they were incomplete.
+    pub incomplete: AtomicU64,
+    /// Refusals, and questions without an answer.
+    pub refused: AtomicU64,
+}
+
+impl Readers {
+    /// Starts a reader for each server.
+    #[must_use]
+    pub fn start(urls: &[String], books: &Arc<Books>, timeline: &Arc<Timeline>) -> Self {
+        let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
+        let threads = urls
+            .iter()
+            .map(|url| {
+                let (url, books, timeline) = (url.clone(), Arc::clone(books), Arc::clone(timeline));
+                let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
+                std::thread::spawn(move || {
+                    let http = http(PATIENCE);
+                    while !stop.load(Ordering::Relaxed) {
+                        ask(&http, &url, &books, &counts, &timeline);
+                        std::thread::sleep(PAUSE);
+                    }
+                })
+            })
+            .collect();
+        Self { stop, counts, threads }
+    }
+
+    /// Ends the readers.
+    #[must_use]
+    pub fn finish(self) -> Arc<Counts> {
+        self.stop.store(true, Ordering::Relaxed);
+        for thread in self.threads {
+            let _ = thread.join();
+        }
+        self.counts
+    }
+}
+
+fn ask(http: &ureq::Agent, url: &str, books: &Books, counts: &Counts, timeline: &Timeline) {
+    let asked = Instant::now();
+    let due = asked.checked_sub(FRESHNESS).map(|moment| books.stored_at(moment)).unwrap_or_default();
+    match totals(http, &format!("{url}/tabs")) {
+        Ok(Some(shown)) => {
+            counts.complete.fetch_add(1, Ordering::Relaxed);
+            let sent = books.sent();
+            if let Some(difference) = outside(&shown, &due, &sent) {
+                let took = asked.elapsed().as_millis();
+                timeline.violation(format!("{url} answered after {took} ms: {difference}"));
+            }
+        }
+        Ok(None) => _ = counts.incomplete.fetch_add(1, Ordering::Relaxed),
+        Err(_) => _ = counts.refused.fetch_add(1, Ordering::Relaxed),
+    }
+}
+
+/// The first tab that holds less than is due or more than was ever sent.
+fn outside(shown: &Ledger, due: &Ledger, sent: &Ledger) -> Option<String> {
+    let of = |ledger: &Ledger, tab: &String| ledger.get(tab).copied().unwrap_or_default();
+    let exceeds = |one: Total, other: Total| one.count > other.count || one.sum > other.sum;
+    let tabs = due.keys().chain(shown.keys());
+    tabs.into_iter().find_map(|tab| {
+        let (shown, due, sent) = (of(shown, tab), of(due, tab), of(sent, tab));
+        if exceeds(due, shown) {
+            return Some(format!("{tab} shows {shown:?}, but {due:?} was acknowledged {FRESHNESS:?} before"));
+        }
+        exceeds(shown, sent).then(|| format!("{tab} shows {shown:?}, but only {sent:?} was sent"))
+    })
+}
+
+/// A client that gives up after `patience`.
+#[must_use]
+pub fn http(patience: Duration) -> ureq::Agent {
+    let config =
+        ureq::Agent::config_builder().timeout_global(Some(patience)).http_status_as_error(false).build();
+    config.into()
+}
+
+/// The totals of a query; none if it says that it is incomplete.
+///
+/// # Errors
+/// If it is refused or not answered.
+pub fn totals(http: &ureq::Agent, url: &str) -> Result<Option<Ledger>> {
+    let answer = http.get(url).header("Accept", "application/json").call().context("query the totals")?;
+    let (status, incomplete) = (answer.status(), answer.headers().contains_key("Taba-Incomplete"));
+    let text = answer.into_body().into_with_config().limit(64 << 20).read_to_string();
+    let text = text.context("read the totals")?;
+    if status != 200 {
+        anyhow::bail!("{status}: {}", text.trim());
+    }
+    if incomplete { Ok(None) } else { checker::totals(&text).map(Some) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn ledger(count: u64) -> Ledger {
+        Ledger::from([("tab".to_owned(), Total { count, sum: 10 * count })])
+    }
+
+    #[test]
+    fn answers_between_what_is_due_and_what_was_sent_are_right() {
+        assert_eq!(outside(&ledger(5), &ledger(5), &ledger(9)), None);
+        assert_eq!(outside(&ledger(9), &ledger(5), &ledger(9)), None);
+        assert!(outside(&ledger(4), &ledger(5), &ledger(9)).is_some());
+        assert!(outside(&ledger(10), &ledger(5), &ledger(9)).is_some());
+        assert!(outside(&Ledger::new(), &ledger(1), &ledger(1)).is_some());
+    }
+}
