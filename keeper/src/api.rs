@@ -48,6 +48,8 @@ pub struct StateAnswer {
     pub redis_alive: bool,
     /// It never held data of any shard.
     pub fresh: bool,
+    /// It is about to stop.
+    pub leaving: bool,
     /// Why it is not open or not in the set; empty if all is well.
     pub waiting_for: String,
     /// Version of its Redis.

@@ -55,8 +55,9 @@ pub struct Notes {
     pub settled_term: u64,
     /// An operator's fence.
     pub fenced: bool,
-    /// The position seen last. For people: no decision rests on it.
-    pub last_seen: Position,
+    /// A position that these data, settled, had some time ago, and that must be on disk since. A copy that
+    /// has less after a restart has lost something.
+    pub held: Position,
 }
 
 /// The notes cannot be read or written.

@@ -158,7 +158,12 @@ impl Keeper {
     /// Hands over or leaves, then stops Redis.
     pub async fn stop(self: &Arc<Self>) {
         self.stopping.store(true, Ordering::Relaxed);
-        let is_open = self.core.lock().await.open.is_some();
+        let is_open = {
+            let mut core = self.core().await;
+            core.leaving = true;
+            self.publish(&core);
+            core.open.is_some()
+        };
         if is_open && self.config.members.len() > 1 {
             match self.hand_over_at_stop().await {
                 Ok(answer) => tracing::info!(primary = answer.primary, gap_ms = answer.gap_ms, "handed over"),

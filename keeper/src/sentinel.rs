@@ -59,6 +59,19 @@ impl Sentinel {
         }
     }
 
+    /// Whether it begins a failover, or has begun one.
+    async fn accepts(&self, failover: &Cmd) -> bool {
+        let asked = async { failover.query_async::<()>(&mut self.connection().await?).await };
+        match timeout(FAILOVER_TIMEOUT, asked).await {
+            Ok(Ok(())) => true,
+            Ok(Err(error)) => {
+                tracing::debug!(%error, "a sentinel refuses a failover");
+                error.code() == Some("INPROG")
+            }
+            Err(_) => false,
+        }
+    }
+
     async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
         let mut held = self.connection.lock().await;
         if let Some(connection) = &*held {
@@ -112,7 +125,7 @@ impl Sentinels {
             if self.sees_quorum(sentinel).await {
                 let mut command = cmd("SENTINEL");
                 command.arg("FAILOVER").arg(&self.shard);
-                if sentinel.query::<()>(&command, FAILOVER_TIMEOUT).await.is_some() {
+                if sentinel.accepts(&command).await {
                     return true;
                 }
             }

@@ -46,3 +46,176 @@ fn a_killed_primary_is_replaced_and_nothing_acknowledged_is_lost() {
         ledger.acknowledged.is_subset(&old).then_some(())
     });
 }
+
+#[test]
+fn a_handover_under_load_loses_nothing_and_takes_little_time() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    for to in ["b", "c", "a"] {
+        writer.reset_gap();
+        let from = shard.primary().expect("open");
+        let answer = shard.keeper(from).post("/handover", &json!({ "to": to }));
+        assert_eq!((answer.0, answer.1["primary"].as_str()), (200, Some(to)), "{answer:?}");
+        writer.until_more(200);
+        println!("handover {from} to {to}: {answer:?}, longest gap {:?}", writer.longest_gap());
+        assert_eq!(shard.until_primary(), to);
+        shard.until_whole();
+    }
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn a_handover_to_a_member_that_is_not_in_sync_is_refused_and_the_primary_stays() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    shard.keeper("c").kill();
+    until("c left the set", || {
+        let state = shard.keeper("a").state()?;
+        (state["in_sync"].as_array()?.len() == 2).then_some(())
+    });
+    let answer = shard.keeper("a").post("/handover", &json!({ "to": "c" }));
+    assert_eq!(answer.0, 409, "{answer:?}");
+    writer.until_more(100);
+    assert_eq!(shard.primary(), Some("a"));
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn a_primary_that_is_asked_to_stop_hands_over_first() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    writer.reset_gap();
+    assert!(shard.keeper("a").terminate(), "it ended well");
+    shard.until_primary_other_than("a");
+    writer.until_more(200);
+    println!("SIGTERM of the primary: longest gap {:?}", writer.longest_gap());
+    let log = shard.keeper("a").log();
+    assert!(log.contains("handed over"), "{log}");
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn a_replica_that_is_asked_to_stop_leaves_the_set_and_writes_go_on() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    writer.reset_gap();
+    assert!(shard.keeper("b").terminate(), "it ended well");
+    let state = shard.keeper("a").state().expect("answers");
+    assert_eq!(state["in_sync"].as_array().map(Vec::len), Some(2), "{state}");
+    writer.until_more(100);
+    println!("SIGTERM of a replica: longest gap {:?}", writer.longest_gap());
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn a_primary_that_restarts_at_once_opens_again_with_all_its_data() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    shard.keeper("a").kill();
+    shard.keeper("a").start();
+    until("writes go on", || shard.primary());
+    writer.until_more(200);
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn a_primary_that_comes_back_empty_wipes_nobody() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    shard.keeper("a").kill();
+    shard.keeper("a").wipe();
+    shard.keeper("a").start();
+    shard.until_primary_other_than("a");
+    writer.until_more(200);
+    let ledger = writer.finish();
+    shard.assert_holds(&ledger.acknowledged);
+    until("the empty member has everything again", || {
+        shard.keepers[0]
+            .is_ready()
+            .then(|| support::shard::held(&shard.keepers[0]))
+            .filter(|held| ledger.acknowledged.is_subset(held))
+    });
+}
+
+#[test]
+fn after_a_full_stop_the_newest_copy_wins_whoever_starts_first() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    // From here on c is older than the others.
+    shard.keeper("c").kill();
+    writer.until_more(200);
+    let ledger = writer.finish();
+    shard.keeper("a").kill();
+    shard.keeper("b").kill();
+    // The old copy and one that has everything: enough for a majority.
+    shard.keeper("c").start();
+    shard.keeper("b").start();
+    assert_eq!(shard.until_primary(), "b");
+    shard.assert_holds(&ledger.acknowledged);
+    shard.keeper("a").start();
+    shard.until_whole();
+    shard.assert_holds(&ledger.acknowledged);
+}
+
+#[test]
+fn an_empty_member_is_no_vote_and_the_shard_says_whom_it_waits_for() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    // b alone holds what is acknowledged beside a.
+    shard.keeper("c").kill();
+    until("c left the set", || {
+        let state = shard.keeper("a").state()?;
+        (state["in_sync"].as_array()?.len() == 2).then_some(())
+    });
+    writer.until_more(200);
+    let ledger = writer.finish();
+    shard.keeper("a").kill();
+    shard.keeper("b").kill();
+    shard.keeper("b").wipe();
+    shard.keeper("b").start();
+    shard.keeper("c").start();
+    let why = until("someone says what is missing", || {
+        let said = |name: &str| {
+            shard.keepers.iter().find(|k| k.name == name).map(support::keeper::Keeper::waiting_for)
+        };
+        [said("b")?, said("c")?].into_iter().find(|why| why.contains("b has no data"))
+    });
+    assert!(why.contains("1 of 2 votes needed") && why.contains("a does not answer"), "{why}");
+    assert_eq!(shard.primary(), None);
+    // The one copy that is needed comes back.
+    shard.keeper("a").start();
+    shard.assert_holds(&ledger.acknowledged);
+}
+
+#[test]
+fn a_primary_that_was_stopped_acknowledges_nothing_when_it_goes_on() {
+    use rustix::process::{Signal, kill_process};
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    let old = shard.keeper("a").redis_port;
+    let mut stale = support::writer::Bound::to(old).expect("bound to a");
+    let redis = shard.keeper("a").redis_pid().expect("runs");
+    shard.keeper("a").signal(Signal::STOP);
+    kill_process(redis, Signal::STOP).expect("stopped");
+    shard.until_primary_other_than("a");
+    writer.until_more(200);
+    kill_process(redis, Signal::CONT).expect("goes on");
+    let mut tries = 0;
+    let acknowledged = (1_000_000..1_000_020)
+        .filter(|write| {
+            tries += 1;
+            stale.write(*write).is_some()
+        })
+        .count();
+    assert_eq!((acknowledged, tries), (0, 20));
+    shard.keeper("a").signal(Signal::CONT);
+    shard.until_whole();
+    shard.assert_holds(&writer.finish().acknowledged);
+}

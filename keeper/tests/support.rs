@@ -7,6 +7,8 @@ pub mod shard;
 pub mod writer;
 
 use std::net::TcpListener;
+use std::sync::LazyLock;
+use std::sync::atomic::{AtomicU16, Ordering};
 use std::time::{Duration, Instant};
 
 pub const NAME: &str = "s0";
@@ -31,8 +33,10 @@ pub fn until<T>(what: &str, mut check: impl FnMut() -> Option<T>) -> T {
 
 /// A port that was free just now, outside the range from which the kernel gives ports to connections.
 pub fn free_port() -> u16 {
+    // Counted, so that two tests never get the same; from a random start, so that two runs seldom do.
+    static NEXT: LazyLock<AtomicU16> = LazyLock::new(|| AtomicU16::new(rand::random_range(10_000..25_000)));
     loop {
-        let port = rand::random_range(10_000..30_000);
+        let port = NEXT.fetch_add(1, Ordering::SeqCst);
         if TcpListener::bind(("127.0.0.1", port)).is_ok() {
             return port;
         }

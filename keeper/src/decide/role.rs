@@ -21,6 +21,8 @@ pub struct Peer {
     pub promised: u64,
     /// Its shard.
     pub shard_id: Option<String>,
+    /// Its data are whole and on disk.
+    pub settled: bool,
 }
 
 /// What the rule looks at.
@@ -70,6 +72,8 @@ pub enum Next {
     },
     /// Ask for votes.
     Elect,
+    /// Sentinel names this member, which lacks what others have: ask it to choose again.
+    Yield,
     /// Nothing can be done; the text says what is missing.
     Wait(String),
 }
@@ -84,6 +88,7 @@ pub fn next(facts: &Facts<'_>) -> Next {
         Some(_) if facts.outvoted_ms > OUTVOTED_MS && facts.named == Some(facts.me) => Next::Elect,
         Some(_) => Next::Stay,
         None if is_candidate(facts) => Next::Elect,
+        None if must_yield(facts) => Next::Yield,
         None => Next::Wait(waiting(facts)),
     }
 }
@@ -118,6 +123,13 @@ fn is_candidate(facts: &Facts<'_>) -> bool {
         return !deposed && facts.shard_id.is_some();
     }
     facts.named == Some(facts.me) && facts.settled && !facts.link_up
+}
+
+/// Sentinel would find out by itself that the primary it names is none, but only after 20 s and more.
+fn must_yield(facts: &Facts<'_>) -> bool {
+    let is_of_shard = |peer: &Peer| facts.shard_id.is_none() || peer.shard_id.as_deref() == facts.shard_id;
+    let has_other = facts.peers.iter().any(|peer| peer.settled && is_of_shard(peer));
+    facts.named == Some(facts.me) && !facts.loading && !facts.settled && !facts.link_up && has_other
 }
 
 fn waiting(facts: &Facts<'_>) -> String {

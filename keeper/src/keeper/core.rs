@@ -44,6 +44,10 @@ pub(super) struct Core {
     /// Elections that failed in a row, and when the next may begin.
     pub failures: u32,
     pub elect_after: Millis,
+    /// The position at the last time one was noted.
+    pub last_position: Option<Position>,
+    /// This member is about to stop, and must not be taken into the set.
+    pub leaving: bool,
     /// What is missing.
     pub waiting_for: String,
 }
@@ -67,6 +71,8 @@ impl Core {
             known_term: 0,
             failures: 0,
             elect_after: 0,
+            last_position: None,
+            leaving: false,
             waiting_for: "redis does not answer".to_owned(),
         }
     }
@@ -141,7 +147,7 @@ impl Core {
             open: is_open,
             term: self.open.or_else(|| shard.map(|shard| shard.position.term)).unwrap_or(0),
             promised: self.notes().promise.clone(),
-            position: shard.map_or(self.notes().last_seen, |shard| shard.position),
+            position: shard.map_or(self.notes().held, |shard| shard.position),
             settled: self.is_settled(),
             fenced: observed.is_none_or(Observed::is_fenced),
             in_sync: shard.map(|shard| shard.in_sync.clone()).unwrap_or_default(),
@@ -152,6 +158,7 @@ impl Core {
             lag_bytes: observed.zip(shard).map_or(0, |(observed, shard)| lag(observed, shard, own)),
             redis_alive: observed.is_some(),
             fresh: self.is_fresh(),
+            leaving: self.leaving,
             waiting_for: self.waiting_for.clone(),
             redis_version: observed.map(|observed| observed.version.clone()).unwrap_or_default(),
         }

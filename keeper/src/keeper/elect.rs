@@ -18,14 +18,14 @@ use super::{Keeper, KeeperError};
 const BACK_OFF_MS: (Millis, Millis) = (200, 2_000);
 
 impl Keeper {
-    pub(super) fn begin_election(self: &Arc<Self>) {
+    /// Asks for votes, or, where own data can never be enough, only for another choice of Sentinel.
+    pub(super) fn begin_election(self: &Arc<Self>, yields: bool) {
         if self.electing.swap(true, Ordering::SeqCst) {
             return;
         }
         let keeper = Arc::clone(self);
         tokio::spawn(async move {
-            keeper.metrics.elections.inc();
-            let outcome = keeper.elect().await;
+            let outcome = if yields { Err(keeper.yield_to(None).await) } else { keeper.elect().await };
             keeper.pace(outcome).await;
             keeper.electing.store(false, Ordering::SeqCst);
         });
@@ -56,6 +56,7 @@ impl Keeper {
     }
 
     async fn elect(&self) -> Result<u64, KeeperError> {
+        self.metrics.elections.inc();
         let (term, request) = self.candidacy(false).await;
         let own = self.vote(&request).await;
         if !own.granted {
@@ -79,7 +80,7 @@ impl Keeper {
                 sleep(Duration::from_millis(wait_ms)).await;
                 self.open_after_votes(term).await
             }
-            Verdict::Better(member) => Err(self.yield_to(&member).await),
+            Verdict::Better(member) => Err(self.yield_to(Some(&member)).await),
             Verdict::Waiting(why) => Err(KeeperError::Unavailable(why)),
         }
     }
@@ -134,9 +135,12 @@ impl Keeper {
         }
     }
 
-    /// Someone has more: Sentinel should choose again, and can choose only that one.
-    async fn yield_to(&self, member: &str) -> KeeperError {
-        self.prefer_everywhere(member).await;
+    /// Someone has more: Sentinel should choose again, and can choose only that one if it is known.
+    async fn yield_to(&self, member: Option<&str>) -> KeeperError {
+        if let Some(member) = member {
+            self.prefer_everywhere(member).await;
+        }
+        let member = member.unwrap_or("another member");
         let first = rand::random_range(0..self.config.sentinels.len());
         let accepted = self.sentinels.fail_over(first).await;
         tracing::info!(member, accepted, "asked sentinel to fail over to the member that has more");

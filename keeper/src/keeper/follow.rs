@@ -122,6 +122,7 @@ impl Keeper {
             let is_owing = may_owe || notes.unsettled == Some(Unsettled::Owing);
             notes.unsettled = Some(if is_owing { Unsettled::Owing } else { Unsettled::Behind });
         })?;
+        core.last_position = None;
         self.local.follow(&primary.address, term, &primary.name).await?;
         tracing::info!(member = primary.name, term, "following");
         core.failures = 0;

@@ -78,6 +78,7 @@ impl Keeper {
             view.heard(self.now()).any(|heard| {
                 heard.state.member == member.name
                     && heard.state.settled
+                    && !heard.state.leaving
                     && heard.state.link_up
                     && heard.state.promised.term == term
             })

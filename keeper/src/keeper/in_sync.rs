@@ -48,7 +48,7 @@ impl Keeper {
             let follows = state.promised.term == term && state.promised.candidate == own.name;
             let is_linked = state.link_up && state.following.as_ref() == Some(&own.address);
             let is_later = core.left.get(&state.address).is_none_or(|left| heard.asked > *left);
-            follows && is_linked && state.settled && is_later
+            follows && is_linked && state.settled && !state.leaving && is_later
         };
         view.heard(self.now()).filter(is_ready).map(|heard| heard.state.address.clone()).collect()
     }

@@ -58,6 +58,7 @@ impl View {
                 open: state.open.then_some(state.term),
                 promised: state.promised.term,
                 shard_id: state.shard_id.clone(),
+                settled: state.settled,
             }
         };
         self.heard(now).map(peer).collect()

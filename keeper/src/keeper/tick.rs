@@ -24,7 +24,8 @@ const PING_SECS: u64 = 1;
 /// The same while the replication offset must stand still.
 pub(super) const PING_NEVER_SECS: u64 = 86_400;
 
-/// The position is noted for people only, so seldom.
+/// How often a position is noted: longer than Redis takes to put a write on disk, which is 1 s, and 2 s more
+/// if the disk is slow.
 const NOTE_POSITION_TICKS: u64 = 100;
 
 impl Keeper {
@@ -76,6 +77,7 @@ impl Keeper {
             core.run_id.clone_from(&observed.run_id);
             core.open = None;
             core.data_seen = false;
+            core.last_position = None;
             core.heard = now;
         }
         if observed.link_up {
@@ -100,11 +102,18 @@ impl Keeper {
         }
         let held = core.position().unwrap_or_default();
         tracing::info!(term = held.term, writes = held.writes, unsettled = ?core.notes().unsettled, "data found");
+        let has_lost = held < core.notes().held;
+        if has_lost {
+            tracing::error!(held = ?core.notes().held, found = ?held, "the disk has lost data; they do not count");
+        }
         core.disk.change(|notes| {
             notes.shard_id = Some(id);
             // These data come from the disk, so they are on disk.
             if notes.unsettled == Some(Unsettled::Behind) {
                 notes.unsettled = None;
+            }
+            if has_lost {
+                notes.unsettled = Some(Unsettled::Owing);
             }
         })?;
         Ok(())
@@ -220,14 +229,18 @@ impl Keeper {
             Next::Stay => core.waiting_for.clear(),
             Next::Wait(why) => core.waiting_for = why,
             Next::Follow { member, term } => self.begin_following(core, member, term),
-            Next::Elect if core.handing_over || self.now() < core.elect_after => {}
-            Next::Elect => self.begin_election(),
+            Next::Elect | Next::Yield if core.handing_over || self.now() < core.elect_after => {}
+            Next::Elect => self.begin_election(false),
+            Next::Yield => self.begin_election(true),
         }
     }
 
+    /// Notes the position of the last time, which is on disk by now if the data have been settled since.
     fn note_position(&self, core: &mut Core) {
-        if let Some(position) = core.position()
-            && let Err(error) = core.disk.change(|notes| notes.last_seen = position)
+        let position = core.position().filter(|_| core.is_settled());
+        let last = std::mem::replace(&mut core.last_position, position);
+        if let (Some(last), Some(_)) = (last, position)
+            && let Err(error) = core.disk.change(|notes| notes.held = last)
         {
             tracing::error!(%error, "the notes cannot be written");
         }

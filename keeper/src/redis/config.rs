@@ -14,6 +14,11 @@ use super::{FENCE, NOBODY};
 const SENTINEL_MAY: &str = "resetkeys resetchannels &__sentinel__:hello -@all +multi +slaveof +ping +exec \
     +subscribe +publish +config|rewrite +role +info +client|setname +client|kill +script|kill";
 
+/// Nobody can log in as `default`, which is off and has no password. But Redis reads its append-only file in
+/// this user's name, and skips every transaction in it that the user may not run: with `default` merely off, a
+/// restart silently goes back to the last rewrite.
+const LOADER_MAY: &str = "resetpass ~* &* +@all";
+
 /// Data and scripts, but no administration. `INFO`, `ROLE` and `CONFIG GET` are among what Redis calls
 /// dangerous or administration.
 const SERVERS_MAY: &str = "~* resetchannels +@all -@admin -@dangerous +info +role +config|get";
@@ -69,7 +74,7 @@ min-replicas-to-write {FENCE}
 min-replicas-max-lag {MAX_LAG_SECS}
 maxmemory {maxmemory}
 maxmemory-policy noeviction
-user default off
+user default off {LOADER_MAY}
 user keeper on >{password} ~* &* +@all
 user taba on >{password} {SERVERS_MAY}
 user sentinel on >{password} {SENTINEL_MAY}

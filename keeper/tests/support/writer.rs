@@ -60,6 +60,10 @@ impl Writer {
         self.ledger.lock().longest_gap = Duration::ZERO;
     }
 
+    pub fn longest_gap(&self) -> Duration {
+        self.ledger.lock().longest_gap
+    }
+
     pub fn finish(mut self) -> Ledger {
         self.end();
         self.ledger.lock().clone()

@@ -11,7 +11,14 @@ fn address(port: u16) -> Address {
 }
 
 fn peer(port: u16, open: Option<u64>, promised: u64) -> Peer {
-    Peer { member: port.to_string(), address: address(port), open, promised, shard_id: Some("id".to_owned()) }
+    Peer {
+        member: port.to_string(),
+        address: address(port),
+        open,
+        promised,
+        shard_id: Some("id".to_owned()),
+        settled: true,
+    }
 }
 
 fn world(named: Option<u16>, peers: Vec<Peer>) -> World {
@@ -86,6 +93,15 @@ fn a_restarted_member_asks_for_votes_only_if_named_and_whole() {
     assert!(matches!(next(&Facts { loading: true, ..facts(&named) }), Next::Wait(_)));
     assert!(matches!(next(&Facts { link_up: true, ..facts(&named) }), Next::Wait(_)));
     assert!(matches!(next(&facts(&world(None, vec![]))), Next::Wait(_)));
+}
+
+#[test]
+fn a_named_member_without_data_yields_to_those_that_have_some_and_else_waits() {
+    let empty = |world: &World| next(&Facts { settled: false, fresh: true, shard_id: None, ..facts(world) });
+    assert_eq!(empty(&world(Some(1), vec![peer(2, None, 7)])), Next::Yield);
+    assert!(matches!(empty(&world(Some(1), vec![])), Next::Wait(_)));
+    let nobody_has = Peer { settled: false, ..peer(2, None, 7) };
+    assert!(matches!(empty(&world(Some(1), vec![nobody_has])), Next::Wait(_)));
 }
 
 #[test]
