@@ -7,6 +7,7 @@ pub mod config;
 pub mod http;
 pub mod logging;
 pub mod metrics;
+pub mod mutants;
 pub mod pipeline;
 pub mod query;
 pub mod serve;

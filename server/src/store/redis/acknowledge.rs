@@ -13,6 +13,7 @@ use super::bind::{Bound, Proof, count_members};
 use super::call::{CallError, checked};
 use super::link::Link;
 use super::reply;
+use crate::mutants::Mutant;
 
 /// How long one `WAIT` may block its lane before offsets are looked at: a member that left the in-sync set
 /// a moment ago must not hold up every group for the whole time.
@@ -57,6 +58,9 @@ impl Bound {
     ) -> Result<bool, CallError> {
         let Some(waited) = waited else { return Ok(false) };
         let mut waited = Waited::read(waited, self.proof)?;
+        if Mutant::WaitOne.is_on() && waited.replicas >= 1 {
+            return Ok(false);
+        }
         if waited.is_local && waited.replicas >= self.others() {
             return Ok(false);
         }

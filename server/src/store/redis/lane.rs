@@ -21,6 +21,7 @@ use super::options::{Durability, RedisOptions};
 use super::reply;
 use super::scripts::ACCEPT;
 use super::shard::Shard;
+use crate::mutants::Mutant;
 use crate::store::Accepted;
 
 /// Most batches written in one go, and bytes after which no further one is added. A group of 4 MiB takes a
@@ -44,8 +45,8 @@ impl AcceptCall {
     fn command(&self, term: u64, options: &RedisOptions) -> Cmd {
         let mut command = ACCEPT.call(term);
         match &self.id {
-            Some(id) => command.arg(id.producer.as_str()).arg(id.sequence),
-            None => command.arg("").arg(0),
+            Some(id) if !Mutant::NoDedupe.is_on() => command.arg(id.producer.as_str()).arg(id.sequence),
+            _ => command.arg("").arg(0),
         };
         command.arg(options.queue_bytes_max);
         command.arg(u64::try_from(options.producer_retention.as_micros()).unwrap_or(u64::MAX >> 12).max(1));

@@ -4,6 +4,8 @@ use std::sync::LazyLock;
 
 use redis::Cmd;
 
+use crate::mutants::Mutant;
+
 /// A script and the digest that Redis knows it by.
 pub(super) struct Script {
     text: String,
@@ -17,7 +19,10 @@ impl Script {
     /// The prelude goes behind the first line, because that one holds the flags.
     fn new(source: &str) -> Self {
         let (flags, body) = source.split_once('\n').expect("a script has more than one line");
-        let text = format!("{flags}\n{PRELUDE}{body}");
+        let mut text = format!("{flags}\n{PRELUDE}{body}");
+        if Mutant::NoToken.is_on() {
+            text = text.replace("return redis.error_reply('TABAFENCED the lease is lost')", "");
+        }
         let digest = redis::Script::new(&text).get_hash().to_owned();
         Self { text, digest }
     }

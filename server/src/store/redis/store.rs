@@ -16,6 +16,7 @@ use super::lane::AcceptCall;
 use super::scripts::{self, Script};
 use super::shard::{Shard, Use};
 use super::{changes, reply};
+use crate::mutants::Mutant;
 use crate::store::{
     Accepted, ClientStates, Commit, Enrolment, EntryId, FencingToken, Lease, Marks, Progress, QueueDepth,
     QueueEntry, Store, StoreError, TabInfo,
@@ -209,12 +210,16 @@ impl Store for RedisStore {
         let started = Instant::now();
         let write = async {
             let bound = shard.bound().await?;
-            if term_of(token) != bound.term {
+            if term_of(token) != bound.term && !Mutant::NoToken.is_on() {
                 return Err(CallError::Fenced);
             }
             let mut command = scripts::COMMIT.call(bound.term);
             command.arg(vbucket.0).arg(hand_overs(token));
             command.arg(commit.marks.aggregates.0).arg(commit.marks.clients.0);
+            if Mutant::PopBeforeApply.is_on() {
+                shard.commit(&bound, &command, 0).await?;
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
             changes.fill(&mut command);
             shard.commit(&bound, &command, changes.bytes()).await
         };
