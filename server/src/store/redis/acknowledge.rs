@@ -7,7 +7,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::{Cmd, Pipeline, Value};
-use tokio::time::{Instant, sleep};
+use tokio::time::Instant;
 
 use super::bind::{Bound, Proof, count_members};
 use super::call::{CallError, checked};
@@ -19,7 +19,7 @@ use crate::mutants::Mutant;
 /// a moment ago must not hold up every group for the whole time.
 const WAIT_MAX: Duration = Duration::from_millis(100);
 /// Pauses between looks at offsets.
-const LOOK_PAUSE_MIN: Duration = Duration::from_millis(1);
+const LOOK_PAUSE_MIN: Duration = Duration::from_millis(2);
 const LOOK_PAUSE_MAX: Duration = Duration::from_millis(20);
 
 impl Bound {
@@ -27,7 +27,11 @@ impl Bound {
     pub(super) fn wait(&self, ack_timeout: Duration) -> Option<Cmd> {
         // As many as should have it. If the set shrank since, the wait ends by time, once.
         let replicas = self.in_sync().saturating_sub(1).max(self.min_in_sync).min(self.others());
-        let millis = u64::try_from(ack_timeout.min(WAIT_MAX).as_millis()).unwrap_or(u64::MAX).max(1);
+        self.wait_for(replicas, ack_timeout.min(WAIT_MAX))
+    }
+
+    fn wait_for(&self, replicas: u64, time: Duration) -> Option<Cmd> {
+        let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX).max(1);
         match self.proof {
             Proof::Primary => None,
             Proof::Wait => {
@@ -77,13 +81,11 @@ impl Bound {
             if Instant::now() + pause > deadline {
                 return Err(CallError::Unacknowledged);
             }
-            sleep(pause).await;
+            // Waiting for more than there are asks all replicas how far they are; else they say it once a
+            // second. So it is the pause as well.
+            let Some(command) = self.wait_for(self.others() + 1, pause) else { return Ok(false) };
+            waited = Waited::read(link.send(&command).await?, self.proof)?;
             pause = (pause * 2).min(LOOK_PAUSE_MAX);
-            if self.proof == Proof::WaitAof
-                && let Some(command) = self.wait(ack_timeout)
-            {
-                waited = Waited::read(link.send(&command).await?, self.proof)?;
-            }
             look = Look::take(self).await?;
         }
     }

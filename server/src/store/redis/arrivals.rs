@@ -8,6 +8,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
 use std::time::Duration;
 
+use parking_lot::Mutex;
 use taba_core::Vbucket;
 use tokio::sync::Notify;
 use tokio::time::sleep;
@@ -35,9 +36,26 @@ pub(super) struct Arrivals {
 
 #[derive(Default)]
 struct Queue {
-    /// Id that the next entry will get, as far as known.
+    /// Id that the next entry will get, as far as known; 0: not known.
     next: AtomicU64,
+    /// What the last reader found empty. Ids below the next may be gone, so they alone tell nothing.
+    empty: Mutex<Option<Empty>>,
     arrived: Notify,
+}
+
+/// There is no entry after `after` and before `next`.
+#[derive(Clone, Copy)]
+struct Empty {
+    after: EntryId,
+    next: u64,
+}
+
+impl Queue {
+    fn may_hold_after(&self, after: EntryId) -> bool {
+        let next = self.next.load(Ordering::Acquire);
+        let known_empty = self.empty.lock().is_some_and(|empty| after >= empty.after && next <= empty.next);
+        next > after.0 + 1 && !known_empty
+    }
 }
 
 impl Arrivals {
@@ -57,17 +75,31 @@ impl Arrivals {
         tokio::pin!(arrived);
         // Registered before the look, so that an arrival between the two is not missed.
         arrived.as_mut().enable();
-        if queue.next.load(Ordering::Acquire) > after.0 + 1 {
+        if queue.may_hold_after(after) {
             return;
         }
         let _waiting = Waiting::begin(self);
         arrived.await;
     }
 
-    /// Makes everybody look again.
-    pub(super) fn wake_all(&self) {
+    /// Forgets what is known and makes everybody look again: it may be of another history.
+    pub(super) fn reset(&self) {
         for queue in &self.queues {
+            queue.next.store(0, Ordering::Release);
+            *queue.empty.lock() = None;
             queue.arrived.notify_waiters();
+        }
+    }
+
+    /// The id known as the next of a queue, to be asked before reading it.
+    pub(super) fn next_known(&self, vbucket: Vbucket) -> u64 {
+        self.queue(vbucket).map_or(0, |queue| queue.next.load(Ordering::Acquire))
+    }
+
+    /// Says that nothing was found after `after` when `next` had been known before.
+    pub(super) fn note_empty(&self, vbucket: Vbucket, after: EntryId, next: u64) {
+        if let Some(queue) = self.queue(vbucket) {
+            *queue.empty.lock() = Some(Empty { after, next });
         }
     }
 

@@ -128,7 +128,7 @@ pub(super) fn is_unloaded(value: &Value) -> bool {
 }
 
 /// Calls a script on a link. A shard forgets scripts when it restarts or is told to, so one that it does not
-/// know is loaded and called again: an unknown script did nothing.
+/// know is called again with its text: an unknown script did nothing.
 pub(super) async fn run(link: &Link, script: &Script, command: &Cmd) -> Result<Value, CallError> {
     run_patiently(link, script, command, Duration::ZERO).await
 }
@@ -140,10 +140,9 @@ pub(super) async fn run_patiently(
     command: &Cmd,
     more: Duration,
 ) -> Result<Value, CallError> {
-    let mut answer = link.send_patiently(command, more).await?;
+    let answer = link.send_patiently(command, more).await?;
     if is_unloaded(&answer) {
-        checked(link.send(&script.load()).await?)?;
-        answer = link.send_patiently(command, more).await?;
+        return checked(link.send_patiently(&script.with_text(command), more).await?);
     }
     checked(answer)
 }

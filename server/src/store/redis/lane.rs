@@ -88,8 +88,7 @@ async fn next_group(calls: &Mutex<mpsc::Receiver<AcceptCall>>) -> Vec<AcceptCall
 }
 
 async fn write_group(shard: &Shard, lane: usize, group: Vec<AcceptCall>) {
-    let deadline = group[0].asked + shard.options.unbound_wait;
-    let bound = match shard.bound_by(deadline).await {
+    let bound = match shard.bound().await {
         Ok(bound) => bound,
         Err(error) => {
             shard.metrics.error(error.kind());
@@ -130,14 +129,13 @@ async fn write(
     lane: usize,
     group: &[AcceptCall],
 ) -> Result<Outcomes, CallError> {
-    let commands: Vec<Cmd> = group.iter().map(|call| call.command(bound.term, &shard.options)).collect();
-    let (mut answers, mut waited) = send(shard, bound, lane, &commands).await?;
+    let command = |call: &AcceptCall| call.command(bound.term, &shard.options);
+    let (mut answers, mut waited) = send(shard, bound, lane, group.iter().map(command)).await?;
     if answers.iter().any(is_unloaded) {
-        // The shard forgot the script, so these did nothing; the others come out as duplicates.
-        checked(bound.lanes[lane].send(&ACCEPT.load()).await?)?;
+        // The shard forgot the script, so these did nothing.
         let unloaded: Vec<usize> = (0..answers.len()).filter(|at| is_unloaded(&answers[*at])).collect();
-        let again: Vec<Cmd> = unloaded.iter().map(|at| commands[*at].clone()).collect();
-        let (second, wait) = send(shard, bound, lane, &again).await?;
+        let again = unloaded.iter().map(|at| ACCEPT.with_text(&command(&group[*at])));
+        let (second, wait) = send(shard, bound, lane, again).await?;
         for (at, answer) in unloaded.into_iter().zip(second) {
             answers[at] = answer;
         }
@@ -159,11 +157,11 @@ async fn send(
     shard: &Shard,
     bound: &Bound,
     lane: usize,
-    commands: &[Cmd],
+    commands: impl Iterator<Item = Cmd> + Send,
 ) -> Result<(Vec<Value>, Option<Value>), CallError> {
-    let mut pipeline = Pipeline::with_capacity(commands.len() + 1);
+    let mut pipeline = Pipeline::new();
     for command in commands {
-        pipeline.add_command(command.clone());
+        pipeline.add_command(command);
     }
     let wait = bound.wait(shard.options.ack_timeout);
     let waits = wait.is_some();

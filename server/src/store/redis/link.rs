@@ -59,12 +59,15 @@ impl Dialer {
     }
 
     async fn connect_patiently(&self, address: &str, login: Login<'_>) -> Result<Link, RedisError> {
-        let stream = TcpStream::connect(address).await?;
+        let stream = TcpStream::connect(host_and_port(address)?).await?;
         stream.set_nodelay(true)?;
         let Some((connector, name)) = &self.tls else { return self.log_in(stream, login).await };
         let name = match name {
             Some(name) => name.clone(),
-            None => host_name(address)?,
+            None => {
+                let host = host_and_port(address)?.0.to_owned();
+                ServerName::try_from(host).map_err(std::io::Error::other)?
+            }
         };
         self.log_in(connector.connect(name, stream).await?, login).await
     }
@@ -114,10 +117,11 @@ impl Link {
     }
 }
 
-fn host_name(address: &str) -> Result<ServerName<'static>, RedisError> {
-    let host = address.rsplit_once(':').map_or(address, |(host, _)| host);
-    let host = host.trim_start_matches('[').trim_end_matches(']');
-    ServerName::try_from(host.to_owned()).map_err(|error| std::io::Error::other(error).into())
+/// Splits `host:port`. Sentinel writes IPv6 addresses without brackets, people with them.
+fn host_and_port(address: &str) -> Result<(&str, u16), std::io::Error> {
+    let split = address.rsplit_once(':').and_then(|(host, port)| Some((host, port.parse().ok()?)));
+    let (host, port) = split.ok_or_else(|| std::io::Error::other("an address must be host:port"))?;
+    Ok((host.trim_start_matches('[').trim_end_matches(']'), port))
 }
 
 fn tls(options: &RedisTls) -> Result<(TlsConnector, Option<ServerName<'static>>), RedisOptionsError> {

@@ -2,7 +2,7 @@
 
 use std::sync::LazyLock;
 
-use redis::Cmd;
+use redis::{Arg, Cmd};
 
 use crate::mutants::Mutant;
 
@@ -31,6 +31,19 @@ impl Script {
     pub(super) fn call(&self, term: u64) -> Cmd {
         let mut command = redis::cmd("EVALSHA");
         command.arg(&self.digest).arg(0).arg(term);
+        command
+    }
+
+    /// A call made by [`Script::call`], with the whole script in place of its digest: for a shard that does
+    /// not know it. From then on it does.
+    pub(super) fn with_text(&self, call: &Cmd) -> Cmd {
+        let mut command = redis::cmd("EVAL");
+        command.arg(&self.text);
+        for argument in call.args_iter().skip(2) {
+            if let Arg::Simple(argument) = argument {
+                command.arg(argument);
+            }
+        }
         command
     }
 

@@ -50,6 +50,7 @@ pub(super) struct Shard {
     pub(super) metrics: ShardMetrics,
     pub(super) arrivals: Arrivals,
     bound: watch::Sender<Option<Arc<Bound>>>,
+    unbound_since: Mutex<Instant>,
     error: Mutex<Option<String>>,
     calls: mpsc::Sender<AcceptCall>,
 }
@@ -72,6 +73,7 @@ impl Shard {
             metrics: metrics.of(&options.shards[index]),
             arrivals: Arrivals::new(placement),
             bound: watch::Sender::new(None),
+            unbound_since: Mutex::new(Instant::now()),
             error: Mutex::new(None),
             calls: sender,
         });
@@ -101,15 +103,17 @@ impl Shard {
         self.bound.borrow().clone()
     }
 
-    /// The bound connections; waits a little for them.
+    /// The bound connections; waits a little for them. The time counts from when they were lost: a query
+    /// over all vbuckets of a shard that is away must not wait for each.
     pub(super) async fn bound(&self) -> Result<Arc<Bound>, CallError> {
-        self.bound_by(Instant::now() + self.options.unbound_wait).await
-    }
-
-    pub(super) async fn bound_by(&self, deadline: Instant) -> Result<Arc<Bound>, CallError> {
         if let Some(bound) = self.present() {
             return Ok(bound);
         }
+        let deadline = *self.unbound_since.lock() + self.options.unbound_wait;
+        self.bound_by(deadline).await
+    }
+
+    async fn bound_by(&self, deadline: Instant) -> Result<Arc<Bound>, CallError> {
         let mut changes = self.bound.subscribe();
         let found = tokio::time::timeout_at(deadline, changes.wait_for(Option::is_some)).await;
         let found = found.ok().and_then(Result::ok).and_then(|bound| bound.clone());
@@ -136,6 +140,7 @@ impl Shard {
         self.bound.send_if_modified(|present| {
             let is_present = present.as_ref().is_some_and(|present| Arc::ptr_eq(present, bound));
             if is_present {
+                *self.unbound_since.lock() = Instant::now();
                 *present = None;
             }
             is_present
@@ -290,13 +295,20 @@ async fn serve(shard: &Arc<Shard>, bound: Arc<Bound>) -> &'static str {
     shard.metrics.bound();
     shard.bound.send_replace(Some(Arc::clone(&bound)));
     // Owners look again: what they knew may be of another history.
-    shard.arrivals.wake_all();
+    shard.arrivals.reset();
     let reason = tokio::select! {
         reason = bound.broken() => reason,
         reason = watch(shard, &bound) => reason,
     };
-    shard.bound.send_replace(None);
-    shard.arrivals.wake_all();
+    shard.bound.send_if_modified(|present| {
+        // Whoever found the fault may have done it.
+        let was_present = present.take().is_some();
+        if was_present {
+            *shard.unbound_since.lock() = Instant::now();
+        }
+        was_present
+    });
+    shard.arrivals.reset();
     reason
 }
 

@@ -196,10 +196,15 @@ impl Store for RedisStore {
             if term_of(token) != bound.term {
                 return Err(CallError::Fenced);
             }
+            let next = shard.arrivals.next_known(vbucket);
             let answer = shard.call_on(&bound, Use::Owner, &scripts::READ_QUEUE, |command| {
                 command.arg(vbucket.0).arg(after.0).arg(bytes_max.min(READ_BYTES_MAX)).arg(hand_overs(token));
             });
-            reply::entries(answer.await?)
+            let entries = reply::entries(answer.await?)?;
+            if entries.is_empty() {
+                shard.arrivals.note_empty(vbucket, after, next);
+            }
+            Ok(entries)
         };
         read.await.map_err(|error| error.on("read a queue", vbucket))
     }

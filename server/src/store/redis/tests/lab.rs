@@ -14,7 +14,7 @@ use tempfile::TempDir;
 use crate::store::redis::RedisOptions;
 
 /// Longest wait for a process to do what it must.
-const PATIENCE: Duration = Duration::from_secs(30);
+pub(super) const PATIENCE: Duration = Duration::from_secs(30);
 
 /// Waits until something holds.
 pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
@@ -27,7 +27,7 @@ pub(super) fn wait_until(what: &str, mut holds: impl FnMut() -> bool) {
 
 /// A free port of loopback. Another process may take it before it is used; starting then fails and is
 /// tried with another.
-fn free_port() -> u16 {
+pub(super) fn free_port() -> u16 {
     let listener = TcpListener::bind(("127.0.0.1", 0)).expect("a free port");
     listener.local_addr().expect("a bound address").port()
 }
@@ -102,18 +102,25 @@ impl Member {
             let data = data.to_str().expect("a path in UTF-8");
             let fixed = ["--port", &port, "--bind", "127.0.0.1", "--dir", data, "--save", ""];
             let replication = ["--repl-diskless-sync-delay", "0", "--replica-announce-ip", "127.0.0.1"];
-            let all = fixed.iter().chain(&replication).chain(more);
+            let debugging = ["--enable-debug-command", "yes"];
+            let all = fixed.iter().chain(&replication).chain(&debugging).chain(more);
             all.map(|word| (*word).to_owned()).collect()
         });
         Self { process, port }
+    }
+
+    pub(super) fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     pub(super) fn port(&self) -> u16 {
         self.port
     }
 
-    pub(super) fn address(&self) -> String {
-        format!("127.0.0.1:{}", self.port)
+    /// Whether it can be asked to wait for disks.
+    pub(super) fn has_waitaof(&self) -> bool {
+        let known: Vec<redis::Value> = self.ask(&["COMMAND", "INFO", "WAITAOF"]);
+        known != [redis::Value::Nil]
     }
 
     /// Sends a command.
@@ -193,7 +200,8 @@ impl LabShard {
 /// Shards and the Sentinel that knows them.
 pub(super) struct Lab {
     pub(super) shards: Vec<LabShard>,
-    sentinel: Process,
+    // Killed when dropped.
+    _sentinel: Process,
     sentinel_port: u16,
     // Removed last.
     folder: TempDir,
@@ -202,6 +210,11 @@ pub(super) struct Lab {
 impl Lab {
     /// Starts shards of so many members each, and a Sentinel.
     pub(super) fn start(shards: usize, members: usize) -> Self {
+        Self::start_with(shards, members, &[])
+    }
+
+    /// As [`Lab::start`], with further lines for the Sentinel's configuration.
+    pub(super) fn start_with(shards: usize, members: usize, sentinel_lines: &[String]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let shards: Vec<LabShard> = std::thread::scope(|scope| {
             let starting: Vec<_> = (0..shards)
@@ -212,8 +225,8 @@ impl Lab {
                 .collect();
             starting.into_iter().map(|shard| shard.join().expect("a shard")).collect()
         });
-        let (sentinel, sentinel_port) = start_sentinel(folder.path(), &shards);
-        Self { shards, sentinel, sentinel_port, folder }
+        let (_sentinel, sentinel_port) = start_sentinel(folder.path(), &shards, sentinel_lines);
+        Self { shards, _sentinel, sentinel_port, folder }
     }
 
     /// Options for a store over the shards. Patient, because the machine may be busy.
@@ -252,13 +265,17 @@ impl Lab {
         LabShard::start(self.folder.path(), name, 1)
     }
 
-    /// Whether Sentinel is alive: tests fail early if not.
-    pub(super) fn assert_sentinel_lives(&mut self) {
-        assert!(self.sentinel.0.try_wait().expect("a child of ours").is_none(), "Sentinel ended");
+    /// Waits until something holds, without holding up the tasks of the test.
+    pub(super) async fn until(what: &str, mut holds: impl FnMut() -> bool) {
+        let started = Instant::now();
+        while !holds() {
+            assert!(started.elapsed() < PATIENCE, "{what} took too long");
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
     }
 }
 
-fn start_sentinel(folder: &Path, shards: &[LabShard]) -> (Process, u16) {
+fn start_sentinel(folder: &Path, shards: &[LabShard], more: &[String]) -> (Process, u16) {
     let config = folder.join("sentinel.conf");
     Process::start("redis-sentinel", &folder.join("sentinel.log"), |port| {
         let mut lines = vec![format!("port {port}"), "bind 127.0.0.1".to_owned()];
@@ -268,6 +285,7 @@ fn start_sentinel(folder: &Path, shards: &[LabShard]) -> (Process, u16) {
             // Nothing in these tests waits for Sentinel to notice: they say who is primary.
             lines.push(format!("sentinel down-after-milliseconds {name} 600000"));
         }
+        lines.extend_from_slice(more);
         std::fs::write(&config, lines.join("\n") + "\n").expect("a config file");
         vec![config.to_str().expect("a path in UTF-8").to_owned()]
     })
