@@ -219,3 +219,90 @@ fn a_primary_that_was_stopped_acknowledges_nothing_when_it_goes_on() {
     shard.until_whole();
     shard.assert_holds(&writer.finish().acknowledged);
 }
+
+#[test]
+fn where_every_member_must_hold_a_write_any_one_of_them_may_go_on() {
+    let mut shard = Shard::founded(2);
+    let writer = shard.writer();
+    writer.until_more(200);
+    shard.keeper("a").kill();
+    shard.until_primary_other_than("a");
+    // Nothing is acknowledged by two of three.
+    let two = writer.acknowledged();
+    shard.keeper("a").start();
+    shard.until_whole();
+    writer.until_more(200);
+    println!("{two} acknowledged when two of three were left");
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn a_redis_that_dies_alone_is_started_again_and_copies_what_it_missed() {
+    use rustix::process::{Signal, kill_process};
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    for name in ["b", "a"] {
+        writer.until_more(200);
+        let redis = shard.keeper(name).redis_pid().expect("runs");
+        kill_process(redis, Signal::KILL).expect("killed");
+        until("its keeper started another", || shard.keeper(name).redis_pid().filter(|new| *new != redis));
+        shard.until_whole();
+    }
+    writer.until_more(200);
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn after_a_full_stop_any_order_of_starting_ends_with_every_acknowledged_write() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    let mut order = ["a", "b", "c"];
+    for round in 0..3 {
+        writer.until_more(100);
+        rand::seq::SliceRandom::shuffle(&mut order[..], &mut rand::rng());
+        println!("round {round}: killed in order {order:?}");
+        for name in order {
+            shard.keeper(name).kill();
+        }
+        rand::seq::SliceRandom::shuffle(&mut order[..], &mut rand::rng());
+        println!("round {round}: started in order {order:?}");
+        for name in order {
+            shard.keeper(name).start();
+        }
+        shard.until_whole();
+    }
+    writer.until_more(100);
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn a_fence_stops_writes_survives_a_restart_and_is_lifted_by_word() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(100);
+    assert_eq!(shard.keeper("a").post("/fence", &json!({})).0, 200);
+    let mut bound = support::writer::Bound::to(shard.keeper("a").redis_port).expect("bound to a");
+    assert_eq!(bound.write(1_000_000), None);
+    shard.keeper("a").kill();
+    shard.keeper("a").start();
+    let state = until("a answers", || shard.keeper("a").state().filter(|state| state["redis_alive"] == true));
+    assert_eq!(state["fenced"], true);
+    assert_eq!(shard.keeper("a").post("/unfence", &json!({})).0, 200);
+    writer.until_more(100);
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn strangers_are_refused_and_only_the_named_member_founds() {
+    let mut shard = Shard::start(1);
+    let refused = until("b knows whom sentinels name", || {
+        let (status, body) = shard.keepers[1].call("POST", "/found", &json!({}))?;
+        body["error"].as_str()?.contains("found the shard there").then_some(status)
+    });
+    assert_eq!(refused, 409);
+    let url = format!("http://127.0.0.1:{}/state", shard.keeper("a").http_port);
+    let error = ureq::get(&url).header("Authorization", "Bearer wrong").call().expect_err("refused");
+    assert!(matches!(error, ureq::Error::StatusCode(401)), "{error}");
+    let metrics = shard.keeper("a").call("GET", "/metrics", &json!(null)).expect("answers").1;
+    assert!(metrics.as_str().expect("text").contains("taba_keeper_elections_total"), "{metrics}");
+}

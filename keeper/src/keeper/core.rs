@@ -17,6 +17,8 @@ pub(super) struct Core {
     pub disk: Disk,
     /// The term in which this member is open. Never set while another member is promised.
     pub open: Option<u64>,
+    /// A term that this member was open in and whose Redis could not be told yet that it no longer is.
+    pub closing: Option<u64>,
     /// A handover has fenced this primary.
     pub handing_over: bool,
     /// The last look at the own Redis; none if it did not answer.
@@ -57,6 +59,7 @@ impl Core {
         Self {
             disk,
             open: None,
+            closing: None,
             handing_over: false,
             observed: None,
             run_id: String::new(),
@@ -106,7 +109,16 @@ impl Core {
     /// Own data are whole, on disk, and of the noted shard.
     pub(super) fn is_settled(&self) -> bool {
         let has_data = self.shard().is_some_and(|shard| Some(shard.id.as_str()) == self.shard_id());
-        has_data && !self.is_loading() && self.notes().unsettled.is_none()
+        // A replica whose file cannot be written goes on in memory, and acknowledges.
+        let is_written = self.observed.as_ref().is_some_and(|observed| observed.aof_write_ok);
+        has_data && is_written && !self.is_loading() && self.notes().unsettled.is_none()
+    }
+
+    /// Stops being open, by its own word; Redis is told by `depose`.
+    pub(super) fn close(&mut self) {
+        if let Some(term) = self.open.take() {
+            self.closing = Some(term);
+        }
     }
 
     /// Redis answers and has no key.

@@ -112,7 +112,7 @@ impl Keeper {
         if is_linked && *promise == wanted {
             return Ok(());
         }
-        if core.is_primary() {
+        if core.is_primary() || core.open.is_some() {
             self.depose(core).await?;
         }
         let may_owe = core.notes().settled_term == term;
@@ -131,7 +131,8 @@ impl Keeper {
 
     /// An open primary, or one that was, stops being one for everybody: reads, writes, replicas.
     pub(super) async fn depose(&self, core: &mut Core) -> Result<(), KeeperError> {
-        if let Some(term) = core.open.take() {
+        core.close();
+        if let Some(term) = core.closing {
             tracing::info!(term, "closed");
             // A fence refuses this write as any other. Where a handover fenced, it closed the gate before.
             if !core.handing_over
@@ -142,6 +143,8 @@ impl Keeper {
         }
         self.local.fence().await?;
         self.local.expel_replicas().await?;
-        Ok(self.local.expel_servers().await?)
+        self.local.expel_servers().await?;
+        core.closing = None;
+        Ok(())
     }
 }

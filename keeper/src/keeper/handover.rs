@@ -5,7 +5,7 @@
 
 use std::time::Duration;
 
-use tokio::time::{Instant, sleep};
+use tokio::time::{Instant, sleep, timeout};
 
 use crate::address::Address;
 use crate::api::{HandoverAnswer, HandoverRequest};
@@ -48,7 +48,13 @@ impl Keeper {
         stops: bool,
     ) -> Result<HandoverAnswer, KeeperError> {
         let busy = || KeeperError::Unavailable("a founding or handover is under way".to_owned());
-        let _one_at_a_time = self.moving.try_lock().map_err(|_| busy())?;
+        let _one_at_a_time = if stops {
+            timeout(patience + LAST_WRITE_PATIENCE + OPEN_PATIENCE, self.moving.lock())
+                .await
+                .map_err(|_| busy())?
+        } else {
+            self.moving.try_lock().map_err(|_| busy())?
+        };
         let (term, targets) = self.targets(to).await?;
         if !self.sentinels.has_quorum().await {
             return Err(KeeperError::Unavailable("no sentinel sees enough others for a failover".to_owned()));

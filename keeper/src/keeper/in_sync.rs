@@ -24,7 +24,8 @@ impl Keeper {
         }
         let own = &self.config.own().address;
         let set = &shard.in_sync;
-        let smaller = shrunk(set, own, self.config.min_in_sync, &mut core.progress, now);
+        let smaller = shrunk(set, own, self.config.min_in_sync, &mut core.progress, now)
+            .or_else(|| without(set, own, &self.unsettled(set)?, self.config.min_in_sync));
         let changed = match smaller {
             Some(smaller) => Some(smaller),
             None => {
@@ -51,6 +52,13 @@ impl Keeper {
             follows && is_linked && state.settled && !state.leaving && is_later
         };
         view.heard(self.now()).filter(is_ready).map(|heard| heard.state.address.clone()).collect()
+    }
+
+    /// A member of the set whose keeper says that its data are not on disk any more.
+    fn unsettled(&self, set: &[Address]) -> Option<Address> {
+        let view = self.view.read();
+        let mut heard = view.heard(self.now()).map(|heard| &heard.state);
+        heard.find(|state| !state.settled && set.contains(&state.address)).map(|state| state.address.clone())
     }
 
     async fn change_set(

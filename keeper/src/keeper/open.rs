@@ -27,6 +27,7 @@ impl Keeper {
         if core.is_loading() || !(founds || core.is_settled()) {
             return Err(KeeperError::Unavailable("own data are not whole on disk".to_owned()));
         }
+        core.disk.change(|notes| notes.settled_term = term)?;
         let outcome = self.open_redis(core, term, shard_id, founds).await;
         if let Err(error) = outcome {
             // Whatever was done is undone; what cannot be is set right by the next tick.
@@ -35,13 +36,13 @@ impl Keeper {
             return Err(error);
         }
         core.open = Some(term);
+        core.closing = None;
         core.progress = Progress::default();
         core.left.clear();
         core.acknowledged = None;
         core.outvoted = None;
         core.handing_over = false;
         self.metrics.opens.inc();
-        core.disk.change(|notes| notes.settled_term = term)?;
         Ok(self.look(core).await?)
     }
 

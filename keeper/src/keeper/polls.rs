@@ -116,6 +116,7 @@ impl Keeper {
             }
             let mut core = self.core().await;
             core.open = None;
+            core.closing = None;
             core.observed = None;
             core.waiting_for = "redis ended".to_owned();
             self.publish(&core);

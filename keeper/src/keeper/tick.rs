@@ -64,7 +64,13 @@ impl Keeper {
 
     /// Looks at the own Redis. Afterwards `core.observed` is of now, or none.
     pub(super) async fn look(&self, core: &mut Core) -> Result<(), LocalError> {
-        let observed = match self.local.observe().await {
+        // Sentinel ends all connections of a Redis whose role it changes, so one may have to be made again.
+        let first = self.local.observe().await;
+        let observed = match first {
+            Err(error) if error.is_disconnected() => self.local.observe().await,
+            first => first,
+        };
+        let observed = match observed {
             Ok(observed) => observed,
             Err(error) => {
                 core.observed = None;
@@ -76,6 +82,7 @@ impl Keeper {
             // Another process: whatever was set in the last one is gone.
             core.run_id.clone_from(&observed.run_id);
             core.open = None;
+            core.closing = None;
             core.data_seen = false;
             core.last_position = None;
             core.heard = now;
@@ -119,13 +126,12 @@ impl Keeper {
         Ok(())
     }
 
-    /// Sentinel or a person made a replica of an open primary.
+    /// Sentinel or a person made a replica of an open primary, or Redis could not be told before.
     async fn notice_demotion(&self, core: &mut Core) -> Result<(), KeeperError> {
-        if core.open.is_some() && !core.is_primary() {
-            tracing::warn!(term = core.open, "no longer a primary");
-            core.open = None;
-            self.local.expel_replicas().await?;
-            self.local.expel_servers().await?;
+        let is_demoted = core.open.is_some() && !core.is_primary();
+        if is_demoted || core.closing.is_some() {
+            self.depose(core).await?;
+            self.look(core).await?;
         }
         Ok(())
     }

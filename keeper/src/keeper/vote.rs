@@ -45,6 +45,8 @@ impl Keeper {
         self.may_promise(core, request, sentinel_says_stay)?;
         let promise = Promise { term: request.term, candidate: request.candidate.clone() };
         core.disk.change(|notes| notes.promise = promise)?;
+        // From here on this member is not open, whether or not its Redis can be told.
+        core.close();
         self.look(core).await?;
         let observed = core.observed.as_ref();
         let heard_ms = match observed {

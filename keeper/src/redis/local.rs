@@ -34,6 +34,12 @@ pub struct LocalError {
 }
 
 impl LocalError {
+    /// The connection was ended.
+    #[must_use]
+    pub fn is_disconnected(&self) -> bool {
+        self.source.is_connection_dropped()
+    }
+
     /// It refused because it reads its data.
     fn is_loading(&self) -> bool {
         matches!(

@@ -3,7 +3,9 @@
 //! A thread of its own does it, and lives as long as the keeper: Linux ends a child by its parent's death
 //! (`PR_SET_PDEATHSIG`) when the *thread* that made it ends.
 
-use std::io;
+use std::fs::File;
+use std::io::{self, Write as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -140,10 +142,13 @@ impl Launch {
             move |source| ProcessError::Write { path, source }
         };
         std::fs::create_dir_all(&self.folder).map_err(write(&self.folder))?;
-        std::fs::write(&self.file, &self.text).map_err(write(&self.file))?;
-        // It holds the password.
-        let private = std::os::unix::fs::PermissionsExt::from_mode(0o600);
-        std::fs::set_permissions(&self.file, private).map_err(write(&self.file))
+        // It holds the password. What Sentinel made of it is not kept, so neither are its permissions.
+        match std::fs::remove_file(&self.file) {
+            Err(error) if error.kind() != io::ErrorKind::NotFound => return Err(write(&self.file)(error)),
+            _ => {}
+        }
+        let made = File::options().write(true).create_new(true).mode(0o600).open(&self.file);
+        made.and_then(|mut file| file.write_all(self.text.as_bytes())).map_err(write(&self.file))
     }
 
     fn spawn(&self) -> io::Result<Child> {
