@@ -112,7 +112,7 @@ impl Keeper {
             sentinels: Sentinels::new(&config).map_err(StartError::Address)?,
             peers: Peers::new(&config),
             process: Process::start(&config).map_err(StartError::Redis)?,
-            seen: RwLock::new(core.state(&config, 0)),
+            seen: RwLock::new(core.state(&config)),
             core: Mutex::new(core),
             view: RwLock::default(),
             started: Instant::now(),
@@ -181,7 +181,7 @@ impl Keeper {
 
     /// Publishes what `core` says.
     fn publish(&self, core: &Core) {
-        let state = core.state(&self.config, self.now());
+        let state = core.state(&self.config);
         self.metrics.observe(&state, core.observed.as_ref());
         *self.seen.write() = state;
     }

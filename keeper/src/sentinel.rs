@@ -117,9 +117,25 @@ impl Sentinels {
         majority(self.each.len(), named)
     }
 
+    /// Whether a failover is under way, by any Sentinel. Another one that begins meanwhile can leave two
+    /// configurations with the same epoch, which Sentinels never reconcile by themselves.
+    pub async fn is_failing_over(&self) -> bool {
+        let mut command = cmd("SENTINEL");
+        command.arg("MASTER").arg(&self.shard);
+        let asked =
+            self.each.iter().map(|one| one.query::<HashMap<String, String>>(&command, SENTINEL_TIMEOUT));
+        let is_under_way = |fields: HashMap<String, String>| {
+            fields.get("flags").is_some_and(|flags| flags.contains("failover_in_progress"))
+        };
+        join_all(asked).await.into_iter().flatten().any(is_under_way)
+    }
+
     /// Asks for a failover: of each Sentinel in turn, from `first` on, that sees enough others. Returns
     /// whether one accepted.
     pub async fn fail_over(&self, first: usize) -> bool {
+        if self.is_failing_over().await {
+            return false;
+        }
         let turns = (0..self.each.len()).map(|turn| &self.each[(first + turn) % self.each.len()]);
         for sentinel in turns {
             if self.sees_quorum(sentinel).await {

@@ -150,7 +150,7 @@ fn missing(rules: Rules, settled: usize, own: &Ballot, others: &[Ballot]) -> Str
             Answer::Refused(why) => lacking.push(format!("{member} refuses: {why}")),
             Answer::Granted(vote) if vote.fresh => lacking.push(format!("{member} has no data")),
             Answer::Granted(vote) if !vote.settled => {
-                lacking.push(format!("{member} has no whole copy on disk"))
+                lacking.push(format!("{member} has no whole copy on disk"));
             }
             Answer::Granted(_) => {}
         }

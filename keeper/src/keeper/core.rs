@@ -27,6 +27,8 @@ pub(super) struct Core {
     pub run_id: String,
     /// Whether this process has shown its data since it started.
     pub data_seen: bool,
+    /// These data were read from a disk that may lack what this member has acknowledged.
+    pub owes: bool,
     /// When the link to a primary was last seen up, or the process started.
     pub heard: Millis,
     /// How far replicas have come.
@@ -64,6 +66,7 @@ impl Core {
             observed: None,
             run_id: String::new(),
             data_seen: false,
+            owes: false,
             heard: 0,
             progress: Progress::default(),
             left: HashMap::new(),
@@ -140,7 +143,7 @@ impl Core {
     }
 
     /// What `GET /state` answers.
-    pub(super) fn state(&self, config: &Config, _now: Millis) -> StateAnswer {
+    pub(super) fn state(&self, config: &Config) -> StateAnswer {
         let observed = self.observed.as_ref();
         let shard = self.shard();
         let own = &config.own().address;

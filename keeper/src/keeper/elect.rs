@@ -17,6 +17,9 @@ use super::{Keeper, KeeperError};
 /// Pause after a failed election: the first, and the longest.
 const BACK_OFF_MS: (Millis, Millis) = (200, 2_000);
 
+/// What a keeper said longer ago than this is no reason to leave the field to it: it may have died.
+const RECENT_MS: Millis = 500;
+
 impl Keeper {
     /// Asks for votes, or, where own data can never be enough, only for another choice of Sentinel.
     pub(super) fn begin_election(self: &Arc<Self>, yields: bool) {
@@ -56,6 +59,12 @@ impl Keeper {
     }
 
     async fn elect(&self) -> Result<u64, KeeperError> {
+        // Nobody is disturbed by a candidate that cannot win.
+        if let Some(member) = self.known_better().await
+            && !Mutant::NoVotes.is_on()
+        {
+            return Err(self.yield_to(Some(&member)).await);
+        }
         self.metrics.elections.inc();
         let (term, request) = self.candidacy(false).await;
         let own = self.vote(&request).await;
@@ -83,6 +92,16 @@ impl Keeper {
             Verdict::Better(member) => Err(self.yield_to(Some(&member)).await),
             Verdict::Waiting(why) => Err(KeeperError::Unavailable(why)),
         }
+    }
+
+    /// The settled member that has more, by what keepers said a moment ago.
+    async fn known_better(&self) -> Option<String> {
+        let own = self.core().await.position().unwrap_or_default();
+        let now = self.now();
+        let view = self.view.read();
+        let recent = view.heard(now).filter(|heard| now.saturating_sub(heard.asked) < RECENT_MS);
+        let better = recent.filter(|heard| heard.state.settled && heard.state.position > own);
+        better.max_by_key(|heard| heard.state.position).map(|heard| heard.state.member.clone())
     }
 
     /// The next term of this member, and the question to ask.

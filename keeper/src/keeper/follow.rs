@@ -126,6 +126,7 @@ impl Keeper {
         self.local.follow(&primary.address, term, &primary.name).await?;
         tracing::info!(member = primary.name, term, "following");
         core.failures = 0;
+        core.preferred = None;
         Ok(self.look(core).await?)
     }
 

@@ -59,6 +59,9 @@ impl Keeper {
         if !self.sentinels.has_quorum().await {
             return Err(KeeperError::Unavailable("no sentinel sees enough others for a failover".to_owned()));
         }
+        if self.sentinels.is_failing_over().await {
+            return Err(KeeperError::Unavailable("sentinels have a failover under way".to_owned()));
+        }
         if let Some(to) = to {
             self.prefer_everywhere(to).await;
         }

@@ -41,6 +41,7 @@ impl Keeper {
         core.left.clear();
         core.acknowledged = None;
         core.outvoted = None;
+        core.preferred = None;
         core.handing_over = false;
         self.metrics.opens.inc();
         Ok(self.look(core).await?)

@@ -11,6 +11,7 @@ use crate::address::Address;
 use crate::api::{LeaveAnswer, MemberRequest, StateAnswer};
 use crate::decide::Millis;
 use crate::decide::role::Peer;
+use crate::peers::PeerError;
 
 use super::Keeper;
 
@@ -98,8 +99,12 @@ impl Keeper {
                     self.view.write().peers.insert(member.name.clone(), Heard { state, asked });
                 }
                 Ok(_) => tracing::warn!(member = member.name, "another shard's keeper answers"),
+                Err(PeerError::Reach(error)) => {
+                    tracing::debug!(member = member.name, error, "a keeper cannot be reached");
+                    self.view.write().peers.remove(&member.name);
+                }
                 Err(error) => {
-                    tracing::debug!(member = member.name, %error, "a keeper does not say its state")
+                    tracing::debug!(member = member.name, %error, "a keeper does not say its state");
                 }
             }
         }

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use tokio::time::{MissedTickBehavior, interval};
 
+use crate::address::Address;
 use crate::decide::priority::{Standing, priority};
 use crate::decide::role::{Facts, Next, next};
 use crate::disk::Unsettled;
@@ -85,6 +86,7 @@ impl Keeper {
             core.closing = None;
             core.data_seen = false;
             core.last_position = None;
+            core.owes = core.notes().unsettled == Some(Unsettled::Owing);
             core.heard = now;
         }
         if observed.link_up {
@@ -123,6 +125,7 @@ impl Keeper {
                 notes.unsettled = Some(Unsettled::Owing);
             }
         })?;
+        core.owes = core.notes().unsettled.is_some();
         Ok(())
     }
 
@@ -151,24 +154,33 @@ impl Keeper {
         Ok(())
     }
 
-    /// Notes that the copy is on disk. First takes the user to follow with: from then on no other copy can
-    /// begin unless this keeper notes it before.
-    async fn settle(&self, core: &mut Core) -> Result<(), KeeperError> {
-        let is_linked = |core: &Core| core.observed.as_ref().is_some_and(|observed| observed.link_up);
-        if is_linked(core) && core.observed.as_ref().is_some_and(crate::redis::observed::Observed::is_armed) {
+    /// Notes that the data are on disk. First takes the user to follow with: from then on no copy can begin
+    /// unless this keeper notes it before. A member that follows nobody settles as well: whatever it has in
+    /// memory is then on disk, and was cut off at some point of the history.
+    pub(super) async fn settle(&self, core: &mut Core) -> Result<(), KeeperError> {
+        let Some(observed) = &core.observed else { return Ok(()) };
+        if observed.link_up && observed.is_armed() {
             self.local.disarm().await?;
             self.look(core).await?;
         }
-        let is_copied = core.observed.as_ref().is_some_and(|observed| {
-            observed.link_up && !observed.is_armed() && observed.aof_holds_all && !observed.loading
-        });
+        let Some(observed) = &core.observed else { return Ok(()) };
+        let link_up = observed.link_up;
+        if link_up {
+            core.owes = false;
+        }
+        let is_cut = observed.is_primary || observed.follows(&Address::nobody());
+        let no_copy_begins = !observed.is_armed() && (link_up || is_cut) && !observed.loading;
+        let is_on_disk = no_copy_begins && observed.aof_holds_all && observed.aof_write_ok;
         let id = core.shard().map(|shard| shard.id.clone());
-        if core.notes().unsettled.is_some() && is_copied && id.is_some() && id == core.notes().shard_id {
+        let is_ours = id.is_some() && id == core.notes().shard_id;
+        if core.notes().unsettled.is_some() && is_on_disk && is_ours && !core.owes {
             core.disk.change(|notes| {
                 notes.unsettled = None;
-                notes.settled_term = notes.promise.term;
+                if link_up {
+                    notes.settled_term = notes.promise.term;
+                }
             })?;
-            tracing::info!(term = core.notes().promise.term, "settled");
+            tracing::info!(term = core.notes().promise.term, link_up, "settled");
         }
         Ok(())
     }

@@ -63,6 +63,7 @@ impl Keeper {
         if core.is_loading() {
             return Err(KeeperError::Unavailable("redis loads its data".to_owned()));
         }
+        self.settle(core).await?;
         if request.founding && !core.is_empty() {
             return Err(KeeperError::Conflict("has data".to_owned()));
         }

@@ -85,12 +85,6 @@ impl Keeper {
         Pid::from_raw(pid.trim().parse().ok()?)
     }
 
-    pub fn info(&self, field: &str) -> Option<String> {
-        let info: String = redis::cmd("INFO").query(&mut self.redis().ok()?).ok()?;
-        let value = info.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'))?;
-        Some(value.trim().to_owned())
-    }
-
     /// `GET` or `POST`; status and JSON body.
     pub fn call(&self, method: &str, path: &str, body: &Value) -> Option<(u16, Value)> {
         let url = format!("http://127.0.0.1:{}{path}", self.http_port);

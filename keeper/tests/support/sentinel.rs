@@ -8,6 +8,7 @@ use super::{NAME, PASSWORD, connect_as, free_port};
 
 pub struct Sentinel {
     pub port: u16,
+    log: std::path::PathBuf,
     child: Child,
 }
 
@@ -28,13 +29,20 @@ impl Sentinel {
         std::fs::write(&file, text).expect("written");
         let mut command = Command::new("redis-sentinel");
         command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { port, child: command.spawn().expect("redis-sentinel is installed") }
+        Self { port, log: folder.join("log"), child: command.spawn().expect("redis-sentinel is installed") }
     }
 
     pub fn query<T: redis::FromRedisValue>(&self, arguments: &[&str]) -> Option<T> {
         let mut connection =
             connect_as(self.port, redis::RedisConnectionInfo::default(), Duration::from_millis(500)).ok()?;
         redis::cmd("SENTINEL").arg(arguments).query(&mut connection).ok()
+    }
+
+    /// The end of its log.
+    pub fn log(&self) -> String {
+        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let lines: Vec<_> = log.lines().collect();
+        lines[lines.len().saturating_sub(60)..].join("\n")
     }
 
     /// The port of the primary it names.

@@ -120,8 +120,15 @@ pub fn held(keeper: &Keeper) -> BTreeSet<u64> {
 }
 
 impl Drop for Shard {
+    #[allow(clippy::print_stderr, reason = "what a failed test leaves for its reader")]
     fn drop(&mut self) {
         if std::thread::panicking() {
+            for sentinel in &self.sentinels {
+                let master =
+                    sentinel.query::<std::collections::BTreeMap<String, String>>(&["MASTER", super::NAME]);
+                eprintln!("--- sentinel {}: {master:?}", sentinel.port);
+                eprintln!("{}", sentinel.log());
+            }
             for keeper in &self.keepers {
                 let log = keeper.log();
                 let lines: Vec<_> = log.lines().collect();
