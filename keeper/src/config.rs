@@ -148,6 +148,13 @@ pub struct Config {
 }
 
 impl Config {
+    /// Whether the append-only file reaches the disk a second later. Where no replica has to hold a write,
+    /// what the primary acknowledges must be on its disk.
+    #[must_use]
+    pub fn syncs_in_the_background(&self) -> bool {
+        self.durability == Durability::Replicated && self.min_in_sync > 0
+    }
+
     /// This member.
     #[must_use]
     pub fn own(&self) -> &Member {

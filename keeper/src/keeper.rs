@@ -19,6 +19,7 @@ mod handover;
 mod in_sync;
 mod open;
 mod polls;
+mod sync;
 mod tick;
 mod vote;
 
@@ -129,6 +130,9 @@ impl Keeper {
         tokio::spawn(Arc::clone(&keeper).poll_sentinels_forever());
         tokio::spawn(Arc::clone(&keeper).poll_peers_forever());
         tokio::spawn(Arc::clone(&keeper).watch_process());
+        if keeper.config.syncs_in_the_background() {
+            tokio::spawn(Arc::clone(&keeper).sync_forever());
+        }
         Ok(keeper)
     }
 

@@ -4,6 +4,10 @@
 /// What a member in the set has. All the same, because Sentinel heeds priority before offsets.
 pub const PROMOTABLE: u32 = 100;
 
+/// What a settled member outside the set has: better than no candidate at all, as where a primary dies before
+/// its set has grown. Votes keep it closed if it lacks something.
+pub const LAST_RESORT: u32 = 200;
+
 /// What the rule looks at.
 #[derive(Clone, Copy, Debug)]
 pub struct Standing {
@@ -20,10 +24,11 @@ pub struct Standing {
 /// The `replica-priority` to have; 0 keeps Sentinel from promoting.
 #[must_use]
 pub const fn priority(standing: Standing) -> u32 {
-    if standing.in_sync && standing.settled && !standing.held_back && !standing.other_preferred {
-        PROMOTABLE
-    } else {
-        0
+    match standing {
+        Standing { settled: false, .. } | Standing { held_back: true, .. } => 0,
+        Standing { other_preferred: true, .. } => 0,
+        Standing { in_sync: true, .. } => PROMOTABLE,
+        Standing { in_sync: false, .. } => LAST_RESORT,
     }
 }
 
@@ -37,7 +42,11 @@ mod tests {
             let bit = |n: u8| bits >> n & 1 == 1;
             let standing =
                 Standing { in_sync: bit(0), settled: bit(1), held_back: bit(2), other_preferred: bit(3) };
-            let expected = if bits == 0b0011 { PROMOTABLE } else { 0 };
+            let expected = match bits {
+                0b0011 => PROMOTABLE,
+                0b0010 => LAST_RESORT,
+                _ => 0,
+            };
             assert_eq!(priority(standing), expected, "{standing:?}");
         }
     }

@@ -8,6 +8,10 @@ use super::Millis;
 /// A candidate that Sentinel has just made opens within this time, and then there is nothing to repair.
 pub const OUTVOTED_MS: Millis = 1_500;
 
+/// A member that is named and not open gets so long. Sentinel replaces a dead one within its `down-after`, 3 s
+/// by default, and a second or two.
+pub const LEADERLESS_MS: Millis = 6_000;
+
 /// What another member's keeper said last.
 #[derive(Clone, Debug)]
 pub struct Peer {
@@ -56,6 +60,8 @@ pub struct Facts<'a> {
     pub peers: &'a [Peer],
     /// How long another member has had a higher promise than the own open term.
     pub outvoted_ms: Millis,
+    /// How long the member that Sentinels name has not been known to be open.
+    pub leaderless_ms: Millis,
 }
 
 /// What to do next.
@@ -88,7 +94,7 @@ pub fn next(facts: &Facts<'_>) -> Next {
         Some(_) if facts.outvoted_ms > OUTVOTED_MS && facts.named == Some(facts.me) => Next::Elect,
         Some(_) => Next::Stay,
         None if is_candidate(facts) => Next::Elect,
-        None if must_yield(facts) => Next::Yield,
+        None if must_yield(facts) || must_replace(facts) => Next::Yield,
         None => Next::Wait(waiting(facts)),
     }
 }
@@ -116,13 +122,21 @@ fn is_candidate(facts: &Facts<'_>) -> bool {
         return false;
     }
     if facts.is_primary {
-        // A primary that gave its vote away stays closed until Sentinel names it again.
-        let names_other = facts.named.is_some_and(|named| named != facts.me);
+        // A primary that gave its vote away stays closed until Sentinel names it again; that it hears no
+        // majority is no word for it.
+        let is_named = facts.named == Some(facts.me);
         let data_are_mine = facts.data.is_some_and(|(_, primary)| primary == facts.me);
-        let deposed = data_are_mine && !facts.promised_to_me && names_other;
+        let deposed = data_are_mine && !facts.promised_to_me && !is_named;
         return !deposed && facts.shard_id.is_some();
     }
     facts.named == Some(facts.me) && facts.settled && !facts.link_up
+}
+
+/// Sentinel looks at Redis alone. It does not see a keeper that is stopped, or a primary that cannot open, so
+/// a member that could be primary asks it to choose again.
+fn must_replace(facts: &Facts<'_>) -> bool {
+    let names_other = facts.named.is_some_and(|named| named != facts.me);
+    names_other && facts.settled && !facts.loading && facts.leaderless_ms > LEADERLESS_MS
 }
 
 /// Sentinel would find out by itself that the primary it names is none, but only after 20 s and more.

@@ -43,6 +43,8 @@ pub(super) struct Core {
     pub preferred: Option<(String, Millis)>,
     /// Since when another member has had a higher promise than the open term.
     pub outvoted: Option<Millis>,
+    /// Since when the member that Sentinels name is not known to be open.
+    pub leaderless: Option<Millis>,
     /// The highest term heard of.
     pub known_term: u64,
     /// Elections that failed in a row, and when the next may begin.
@@ -74,6 +76,7 @@ impl Core {
             held_back: false,
             preferred: None,
             outvoted: None,
+            leaderless: None,
             known_term: 0,
             failures: 0,
             elect_after: 0,

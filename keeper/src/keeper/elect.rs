@@ -11,6 +11,7 @@ use crate::decide::Millis;
 use crate::decide::votes::{Answer, Ballot, Verdict, Vote, count};
 use crate::mutants::Mutant;
 use crate::peers::PeerError;
+use crate::shard::Position;
 
 use super::{Keeper, KeeperError};
 
@@ -71,6 +72,8 @@ impl Keeper {
         if !own.granted {
             return Err(KeeperError::Unavailable(format!("own vote: {}", own.reason)));
         }
+        let voted = own.position;
+        let run_id = self.core().await.run_id.clone();
         let (primary, never_grew) = {
             let core = self.core().await;
             let primary = core.shard().and_then(|shard| shard.primary.clone());
@@ -87,7 +90,7 @@ impl Keeper {
         match verdict {
             Verdict::Open { wait_ms } => {
                 sleep(Duration::from_millis(wait_ms)).await;
-                self.open_after_votes(term).await
+                self.open_after_votes(term, &run_id, voted).await
             }
             Verdict::Better(member) => Err(self.yield_to(Some(&member)).await),
             Verdict::Waiting(why) => Err(KeeperError::Unavailable(why)),
@@ -131,9 +134,14 @@ impl Keeper {
         ballots
     }
 
-    async fn open_after_votes(&self, term: u64) -> Result<u64, KeeperError> {
+    /// Opens with what was voted on: a Redis that was started again meanwhile may have less.
+    async fn open_after_votes(&self, term: u64, run_id: &str, voted: Position) -> Result<u64, KeeperError> {
         let shard_id = {
             let mut core = self.core().await;
+            self.look(&mut core).await?;
+            if core.run_id != run_id || core.position().unwrap_or_default() < voted {
+                return Err(KeeperError::Unavailable("redis started again during the election".to_owned()));
+            }
             let id = core.shard_id().map(ToOwned::to_owned);
             let id = id.ok_or_else(|| KeeperError::Conflict("the shard was not founded".to_owned()))?;
             self.open(&mut core, term, &id, false).await?;

@@ -7,6 +7,7 @@ use std::time::Duration;
 use tokio::time::{MissedTickBehavior, interval};
 
 use crate::address::Address;
+use crate::decide::Millis;
 use crate::decide::priority::{Standing, priority};
 use crate::decide::role::{Facts, Next, next};
 use crate::disk::Unsettled;
@@ -222,6 +223,17 @@ impl Keeper {
         core.known_term = core.known_term.max(highest);
         let is_outvoted = core.open.is_some_and(|term| highest > term);
         core.outvoted = if is_outvoted { core.outvoted.or(Some(now)) } else { None };
+        let is_open = |member: &Address| {
+            core.open.is_some() && *member == self.config.own().address
+                || peers.iter().any(|peer| peer.address == *member && peer.open.is_some())
+        };
+        let is_leaderless = named.as_ref().is_some_and(|named| !is_open(named));
+        core.leaderless = if is_leaderless { core.leaderless.or(Some(now)) } else { None };
+        // Whoever was preferred and is open needs it no longer, and the others may be promoted again.
+        let is_done = |preferred: &(String, Millis)| {
+            peers.iter().any(|peer| peer.member == preferred.0 && peer.open.is_some())
+        };
+        core.preferred = core.preferred.take().filter(|preferred| !is_done(preferred));
         let own = self.config.own();
         let observed = core.observed.as_ref();
         next(&Facts {
@@ -238,6 +250,7 @@ impl Keeper {
             shard_id: core.shard_id(),
             named: named.as_ref(),
             peers: &peers,
+            leaderless_ms: core.leaderless.map_or(0, |since| now.saturating_sub(since)),
             outvoted_ms: core.outvoted.map_or(0, |since| now.saturating_sub(since)),
         })
     }

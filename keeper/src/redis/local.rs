@@ -259,10 +259,17 @@ impl Local {
         self.commands.checked("open the term", outcome).await
     }
 
-    /// Renews the gate, or writes it as it is, on the connection that [`Self::wait`] uses.
+    /// Renews the gate, or writes it as it is, on the connection that [`Self::wait`] uses. The time is
+    /// Redis' own, asked before: if it stops in between, the gate is past when it goes on.
     pub async fn renew_gate(&self, term: u64, ahead_us: Option<u64>) -> Result<()> {
-        let ahead = ahead_us.map(|us| us.to_string()).unwrap_or_default();
-        self.gate_on(&self.waiting, term, &ahead).await
+        let until = match ahead_us {
+            Some(ahead) => {
+                let (secs, micros): (u64, u64) = self.waiting.query("ask the time", &cmd("TIME")).await?;
+                (secs * 1_000_000 + micros + ahead).to_string()
+            }
+            None => String::new(),
+        };
+        self.gate_on(&self.waiting, term, &until).await
     }
 
     /// Closes the gate.
@@ -270,9 +277,9 @@ impl Local {
         self.gate_on(&self.commands, term, "0").await
     }
 
-    async fn gate_on(&self, link: &Link, term: u64, ahead: &str) -> Result<()> {
+    async fn gate_on(&self, link: &Link, term: u64, until: &str) -> Result<()> {
         let mut call = self.gate.prepare_invoke();
-        call.key(SHARD_KEY).arg(term).arg(self.own.to_string()).arg(ahead);
+        call.key(SHARD_KEY).arg(term).arg(self.own.to_string()).arg(until);
         let outcome = async { call.invoke_async::<String>(&mut link.connection().await?).await }.await;
         link.checked("set the gate", outcome).await.map(drop)
     }

@@ -1,8 +1,10 @@
+#!lua flags=allow-oom
 -- Sets the time until which reads may be answered, by this primary's clock.
 -- KEYS[1]  taba:shard
 -- ARGV[1]  term that must be the shard's
 -- ARGV[2]  host:port that must be the term's primary
--- ARGV[3]  µs ahead of now; 0 closes reads, an empty string writes what is there (to be acknowledged)
+-- ARGV[3]  until when, µs since 1970, never computed here: a script that a stopped Redis runs late must not
+--          open anything; 0 closes reads, an empty string writes what is there (to be acknowledged)
 -- Reply    the gate, µs since 1970, as a string
 local key = KEYS[1]
 local held = redis.call('HMGET', key, 'term', 'primary', 'gate')
@@ -14,8 +16,7 @@ if ARGV[3] == '0' then
   if tonumber(gate) <= time[1] * 1000000 + time[2] then return gate end
   gate = '0'
 elseif ARGV[3] ~= '' then
-  local time = redis.call('TIME')
-  gate = string.format('%.0f', time[1] * 1000000 + time[2] + ARGV[3])
+  gate = ARGV[3]
 end
 redis.call('HSET', key, 'gate', gate)
 return gate

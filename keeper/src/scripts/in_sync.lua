@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Replaces the in-sync set.
 -- KEYS[1]  taba:shard
 -- ARGV[1]  term that must be the shard's

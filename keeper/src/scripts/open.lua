@@ -1,3 +1,4 @@
+#!lua flags=allow-oom
 -- Opens a term on the primary it runs on, after an election (or founds the shard).
 -- KEYS[1]  taba:shard
 -- ARGV[1]  shard id, 32 hex digits

@@ -42,6 +42,7 @@ fn facts(world: &World) -> Facts<'_> {
         named: world.named.as_ref(),
         peers: &world.peers,
         outvoted_ms: 0,
+        leaderless_ms: 0,
     }
 }
 
@@ -82,6 +83,8 @@ fn a_primary_that_gave_its_vote_away_waits_until_sentinel_names_it_again() {
     let deposed =
         |world: &World| next(&Facts { is_primary: true, data: Some((6, &world.me)), ..facts(world) });
     assert!(matches!(deposed(&world(Some(2), vec![peer(2, None, 7)])), Next::Wait(_)));
+    // Hearing no majority is no word for it.
+    assert!(matches!(deposed(&world(None, vec![])), Next::Wait(_)));
     assert_eq!(deposed(&world(Some(1), vec![])), Next::Elect);
 }
 
@@ -123,4 +126,13 @@ fn an_open_primary_that_was_outvoted_for_long_asks_again_in_a_higher_term() {
     };
     assert_eq!(outvoted(Some(1)), Next::Elect);
     assert_eq!(outvoted(None), Next::Stay);
+}
+
+#[test]
+fn a_named_member_that_stays_closed_is_replaced_by_whoever_could_be_primary() {
+    let silent = world(Some(2), vec![]);
+    let next_after = |leaderless_ms, settled| next(&Facts { leaderless_ms, settled, ..facts(&silent) });
+    assert_eq!(next_after(LEADERLESS_MS + 1, true), Next::Yield);
+    assert!(matches!(next_after(LEADERLESS_MS, true), Next::Wait(_)));
+    assert!(matches!(next_after(LEADERLESS_MS + 1, false), Next::Wait(_)));
 }
