@@ -143,7 +143,7 @@ fn a_primary_that_comes_back_empty_wipes_nobody() {
 }
 
 #[test]
-fn after_a_full_stop_the_newest_copy_wins_whoever_starts_first() {
+fn after_a_full_stop_the_newest_copy_wins_though_an_old_one_starts_first() {
     let mut shard = Shard::founded(1);
     let writer = shard.writer();
     writer.until_more(200);
@@ -153,8 +153,13 @@ fn after_a_full_stop_the_newest_copy_wins_whoever_starts_first() {
     let ledger = writer.finish();
     shard.keeper("a").kill();
     shard.keeper("b").kill();
-    // The old copy and one that has everything: enough for a majority.
+    // The old copy is alone, so Sentinel promotes it; it stays closed until one that has everything is there.
     shard.keeper("c").start();
+    let state = until("sentinel promoted c and c asked for votes", || {
+        let state = shard.keeper("c").state().filter(|state| state["role"] == "primary")?;
+        (state["open"] == true || state["waiting_for"].as_str()?.contains("1 of 2 votes")).then_some(state)
+    });
+    assert_eq!(state["open"], false, "{state}");
     shard.keeper("b").start();
     assert_eq!(shard.until_primary(), "b");
     shard.assert_holds(&ledger.acknowledged);

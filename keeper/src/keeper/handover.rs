@@ -59,15 +59,13 @@ impl Keeper {
         if !self.sentinels.has_quorum().await {
             return Err(KeeperError::Unavailable("no sentinel sees enough others for a failover".to_owned()));
         }
-        if self.sentinels.is_failing_over().await {
-            return Err(KeeperError::Unavailable("sentinels have a failover under way".to_owned()));
-        }
         if let Some(to) = to {
             self.prefer_everywhere(to).await;
         }
         if !Mutant::BareFailover.is_on() && !self.sentinels_see(&targets, patience).await && !stops {
             return Err(KeeperError::Unavailable(
-                "sentinels would choose a replica that is not in sync".to_owned(),
+                "sentinels have a failover under way, or would choose a replica that is not in sync"
+                    .to_owned(),
             ));
         }
         let outcome = self.fence_and_fail_over(term, &targets).await;
@@ -105,7 +103,7 @@ impl Keeper {
         Ok((term, targets))
     }
 
-    /// Waits until no Sentinel that answers would promote anyone but the targets.
+    /// Waits until no failover is under way, and no Sentinel that answers would promote anyone but the targets.
     async fn sentinels_see(&self, targets: &[Member], patience: Duration) -> bool {
         let is_target = |address: &Address| targets.iter().any(|target| target.address == *address);
         let deadline = Instant::now() + patience;
@@ -115,7 +113,10 @@ impl Keeper {
                 let mut promotable = replicas.iter().filter(|replica| replica.promotable).peekable();
                 promotable.peek().is_some() && promotable.all(|replica| is_target(&replica.address))
             };
-            if seen.len() * 2 > self.config.sentinels.len() && seen.iter().all(is_right) {
+            if seen.len() * 2 > self.config.sentinels.len()
+                && seen.iter().all(is_right)
+                && !self.sentinels.is_failing_over().await
+            {
                 return true;
             }
             sleep(PAUSE * 5).await;
