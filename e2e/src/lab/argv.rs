@@ -95,7 +95,12 @@ impl Common {
         arguments.extend(words(&["--members", &all.join(","), "--sentinels", &self.sentinels.join(",")]));
         arguments.extend(words(&["--min-in-sync", &self.min_in_sync.to_string(), "--data", &shown(data)]));
         arguments.extend(words(&["--password-file", &shown(&self.password_file(shard))]));
-        arguments.extend(words(&["--token-file", &shown(&self.token_file()), "--log-level", "info,taba_keeper=debug"]));
+        arguments.extend(words(&[
+            "--token-file",
+            &shown(&self.token_file()),
+            "--log-level",
+            "info,taba_keeper=debug",
+        ]));
         if let Some(own) = own {
             arguments.extend(words(&["--listen", &own.keeper.to_string()]));
         }

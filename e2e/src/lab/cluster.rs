@@ -57,7 +57,7 @@ impl Default for Size {
             backends: 2,
             agents: 1,
             apps: 4,
-            vbuckets: 32,
+            vbuckets: 16,
             down_after: Duration::from_secs(1),
         }
     }
