@@ -45,10 +45,36 @@ pub struct Common {
 }
 
 impl Common {
-    /// The file with the password of a shard, or of all.
+    /// The password of a shard: another for each, so that none takes a stranger for its own.
     #[must_use]
-    pub fn password_file(&self) -> PathBuf {
-        self.conf.join("password")
+    pub fn password(shard: &str) -> String {
+        format!("lab-password-5f1c-{shard}")
+    }
+
+    /// The file with the password of a shard.
+    #[must_use]
+    pub fn password_file(&self, shard: &str) -> PathBuf {
+        self.conf.join(format!("password-{shard}"))
+    }
+
+    /// The file with the passwords of all shards, for servers.
+    #[must_use]
+    pub fn passwords_file(&self) -> PathBuf {
+        self.conf.join("passwords")
+    }
+
+    /// Writes the files of passwords and the token.
+    ///
+    /// # Errors
+    /// If they cannot be written.
+    pub fn write_secrets(&self) -> std::io::Result<()> {
+        let mut lines = String::new();
+        for shard in &self.shards {
+            std::fs::write(self.password_file(shard), Self::password(shard))?;
+            lines.push_str(&format!("{shard} {}\n", Self::password(shard)));
+        }
+        std::fs::write(self.passwords_file(), lines)?;
+        std::fs::write(self.token_file(), "lab-token-81aa-4c02-9d7e")
     }
 
     /// The file with the token of the keepers' interface.
@@ -68,8 +94,13 @@ impl Common {
         let mut arguments = words(&["--shard", shard, "--member", &letter.to_string()]);
         arguments.extend(words(&["--members", &all.join(","), "--sentinels", &self.sentinels.join(",")]));
         arguments.extend(words(&["--min-in-sync", &self.min_in_sync.to_string(), "--data", &shown(data)]));
-        arguments.extend(words(&["--password-file", &shown(&self.password_file())]));
-        arguments.extend(words(&["--token-file", &shown(&self.token_file()), "--log-level", "debug"]));
+        arguments.extend(words(&["--password-file", &shown(&self.password_file(shard))]));
+        arguments.extend(words(&[
+            "--token-file",
+            &shown(&self.token_file()),
+            "--log-level",
+            "info,taba_keeper=debug",
+        ]));
         if let Some(own) = own {
             arguments.extend(words(&["--listen", &own.keeper.to_string()]));
         }
@@ -82,9 +113,11 @@ impl Common {
         let mut arguments = words(&["server", "--roles", roles, "--listen", &listen.to_string()]);
         arguments.extend(words(&["--sentinel", &self.sentinels.join(",")]));
         arguments.extend(words(&["--shards", &self.shards.join(",")]));
-        arguments.extend(words(&["--redis-password-file", &shown(&self.password_file())]));
-        arguments.extend(words(&["--vbuckets", &self.vbuckets.to_string()]));
+        arguments.extend(words(&["--redis-password-file", &shown(&self.passwords_file())]));
+        arguments.extend(words(&["--redis-vbuckets", &self.vbuckets.to_string()]));
+        arguments.extend(words(&["--drain-timeout", "10s"]));
         // Short intervals, so that faults meet every kind of commit.
+        arguments.extend(words(&["--redis-commit-interval", "200ms"]));
         arguments.extend(words(&["--pipeline-aggregate-commit-interval", "200ms"]));
         arguments.extend(words(&["--pipeline-client-commit-interval", "1s"]));
         self.launch(&self.programs.taba, arguments)
@@ -122,7 +155,6 @@ pub fn sentinel_configuration(
     own: std::net::SocketAddrV4,
     folder: &Path,
     shards: &[(String, std::net::SocketAddrV4)],
-    password: &str,
     down_after: Duration,
 ) -> String {
     let down_after_ms = down_after.as_millis();
@@ -136,10 +168,11 @@ pub fn sentinel_configuration(
     for (name, first) in shards {
         text.push_str(&format!(
             "sentinel monitor {name} {} {} 2\nsentinel auth-user {name} sentinel\n\
-             sentinel auth-pass {name} {password}\nsentinel down-after-milliseconds {name} {down_after_ms}\n\
+             sentinel auth-pass {name} {}\nsentinel down-after-milliseconds {name} {down_after_ms}\n\
              sentinel failover-timeout {name} {timeout_ms}\nsentinel parallel-syncs {name} 2\n",
             first.ip(),
             first.port(),
+            Common::password(name),
         ));
     }
     text

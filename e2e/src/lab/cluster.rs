@@ -57,7 +57,7 @@ impl Default for Size {
             backends: 2,
             agents: 1,
             apps: 4,
-            vbuckets: 32,
+            vbuckets: 16,
             down_after: Duration::from_secs(1),
         }
     }
@@ -304,7 +304,6 @@ struct Layout<'a> {
     network: Network,
     common: Common,
     shim: Option<Shim>,
-    password: String,
 }
 
 impl<'a> Layout<'a> {
@@ -321,12 +320,10 @@ impl<'a> Layout<'a> {
             vbuckets: size.vbuckets,
             conf: conf.clone(),
         };
-        let password = "lab-password-5f1c".to_owned();
-        std::fs::write(common.password_file(), &password).context("write the password")?;
-        std::fs::write(common.token_file(), "lab-token-81aa").context("write the token")?;
+        common.write_secrets().context("write the secrets")?;
         let shim = shift_clocks.then(|| Shim::build(&conf)).transpose()?;
         let network = Network::new(mode)?;
-        Ok(Self { folder, mode, size, network, common, shim, password })
+        Ok(Self { folder, mode, size, network, common, shim })
     }
 
     fn build(mut self, timeline: Arc<Timeline>) -> Result<Cluster> {
@@ -419,8 +416,7 @@ impl<'a> Layout<'a> {
             std::fs::create_dir_all(&folder).context("make a folder for a Sentinel")?;
             let file = folder.join("sentinel.conf");
             let own = host.socket(SENTINEL_PORT);
-            let text =
-                argv::sentinel_configuration(own, &folder, &watched, &self.password, self.size.down_after);
+            let text = argv::sentinel_configuration(own, &folder, &watched, self.size.down_after);
             std::fs::write(&file, text).context("write a Sentinel's configuration")?;
             self.daemon(host, self.common.sentinel(&file))
         };

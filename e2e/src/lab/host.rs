@@ -204,8 +204,8 @@ fn rules(link: Link) -> String {
     };
     format!(
         "table inet lab\ndelete table inet lab\ntable inet lab {{\n\
-         chain in {{ type filter hook input priority 0; iif lo accept\n ip saddr {OBSERVER} accept\n {} }}\n\
-         chain out {{ type filter hook output priority 0; oif lo accept\n ip daddr {OBSERVER} accept\n {} }}\n}}\n",
+         chain in {{ type filter hook input priority 0; iif lo accept\n ip saddr {OBSERVER} accept\n {}\n }}\n\
+         chain out {{ type filter hook output priority 0; oif lo accept\n ip daddr {OBSERVER} accept\n {}\n }}\n}}\n",
         lose(link.lose_in),
         lose(link.lose_out),
     )

@@ -91,8 +91,7 @@ impl Scene {
         let now = || u64::try_from(self.cluster.timeline.elapsed().as_millis()).unwrap_or(u64::MAX);
         if kind.is_alone() {
             self.note("waiting until everything is whole");
-            let deadline = Instant::now() + CONVERGENCE;
-            until(deadline, || verdict::whole(&self.cluster, &self.watch))
+            verdict::await_whole(&self.cluster, &self.watch, Instant::now() + CONVERGENCE)
                 .with_context(|| format!("before {kind}"))?;
         }
         self.note(format!("FAULT {kind} for {} ms", fault.length.as_millis()));

@@ -14,7 +14,7 @@ use crate::producer::{Ledger, Total};
 /// How old what an answer lacks may be: a complete answer holds at least what was acknowledged this long
 /// before the question. It is a bound for runs under faults; without faults answers are fresher.
 pub const FRESHNESS: Duration = Duration::from_secs(3);
-const PAUSE: Duration = Duration::from_millis(80);
+const PAUSE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(2);
 
 /// The readers of a run: one for each server, so that one that does not answer holds up no other.
@@ -34,6 +34,8 @@ pub struct Counts {
     pub incomplete: AtomicU64,
     /// Refusals, and questions without an answer.
     pub refused: AtomicU64,
+    /// How long complete answers took together, in ms.
+    pub complete_ms: AtomicU64,
 }
 
 impl Readers {
@@ -75,10 +77,11 @@ fn ask(http: &ureq::Agent, url: &str, books: &Books, counts: &Counts, timeline: 
     match totals(http, &format!("{url}/tabs")) {
         Ok(Some(shown)) => {
             counts.complete.fetch_add(1, Ordering::Relaxed);
+            let took_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+            counts.complete_ms.fetch_add(took_ms, Ordering::Relaxed);
             let sent = books.sent();
             if let Some(difference) = outside(&shown, &due, &sent) {
-                let took = asked.elapsed().as_millis();
-                timeline.violation(format!("{url} answered after {took} ms: {difference}"));
+                timeline.violation(format!("{url} answered after {took_ms} ms: {difference}"));
             }
         }
         Ok(None) => _ = counts.incomplete.fetch_add(1, Ordering::Relaxed),

@@ -112,8 +112,7 @@ fn with_traffic(
     outcome: &mut Outcome,
 ) -> Result<()> {
     let timeline = &cluster.timeline;
-    let whole = || verdict::whole(cluster, watch);
-    until(Instant::now() + CONVERGENCE, whole).context("be whole at the start")?;
+    verdict::await_whole(cluster, watch, Instant::now() + CONVERGENCE).context("be whole at the start")?;
     let routes =
         Arc::new(Routes { frontends: RwLock::new(cluster.frontend_urls()), agents: cluster.agent_urls() });
     let traffic = Traffic::start(&cluster.apps, options.plan.seed, &routes, books, timeline);
@@ -149,7 +148,7 @@ fn play(scene: &Scene, traffic: &Traffic, plan: &Plan, outcome: &mut Outcome) ->
     let struck = scene.play(plan)?;
     let healed = Instant::now();
     timeline.note("everything is made good");
-    let whole = until(healed + CONVERGENCE, || verdict::whole(&scene.cluster, &scene.watch));
+    let whole = verdict::await_whole(&scene.cluster, &scene.watch, healed + CONVERGENCE);
     outcome.convergence_ms = u64::try_from(healed.elapsed().as_millis()).unwrap_or(u64::MAX);
     timeline.note("whole");
     let flowing = whole.with_context(|| format!("be whole within {CONVERGENCE:?}")).and_then(|()| {

@@ -13,11 +13,11 @@ use super::timeline::Timeline;
 use crate::producer::{Batch, Habits, Producer};
 use crate::rng::Rng;
 
-/// Tabs of all producers together: more than vbuckets, so that all are used.
-const TABS: u64 = 60;
+/// Tabs of all producers together: more than vbuckets, so that nearly all are used.
+const TABS: u64 = 32;
 const EVENTS_PER_BATCH: u64 = 40;
 /// From an acknowledgement to the next batch.
-const PAUSE: Duration = Duration::from_millis(25);
+const PAUSE: Duration = Duration::from_millis(50);
 const RETRY_PAUSE: Duration = Duration::from_millis(15);
 /// A server that stopped accepts connections and never answers; the next one does.
 const REQUEST_PATIENCE: Duration = Duration::from_millis(1500);

@@ -40,6 +40,25 @@ pub fn whole(cluster: &Cluster, watch: &Watch) -> Result<()> {
     Ok(())
 }
 
+/// Waits until everything is whole, and notes what is not whenever that changes.
+///
+/// # Errors
+/// What is not whole at the deadline.
+pub fn await_whole(cluster: &Cluster, watch: &Watch, deadline: Instant) -> Result<()> {
+    let mut noted = String::new();
+    until(deadline, || {
+        let outcome = whole(cluster, watch);
+        if let Err(error) = &outcome {
+            let why = format!("not whole: {error:#}");
+            if why != noted {
+                cluster.timeline.note(&*why);
+                noted = why;
+            }
+        }
+        outcome
+    })
+}
+
 /// One member is open, in the highest term there was, and all are in sync with it.
 ///
 /// # Errors

@@ -9,8 +9,8 @@ use super::cluster::Cluster;
 use super::keeper::{self, State};
 use super::timeline::Timeline;
 
-const PERIOD: Duration = Duration::from_millis(100);
-const PATIENCE: Duration = Duration::from_millis(500);
+const PERIOD: Duration = Duration::from_millis(150);
+const PATIENCE: Duration = Duration::from_millis(1000);
 
 /// What the keepers say.
 #[derive(Debug)]
