@@ -15,6 +15,7 @@
 //! Reading is total: it refuses what is not finite, does not fit or would overflow, and reserves no more
 //! than the bytes left can hold.
 
+use crate::vectors::{self, Vectors};
 use crate::wire::bytes::{Malformed, Reader, put_varint, put_zigzag};
 
 /// Counts stop here, so that sums and differences of two never overflow. Only hostile states reach it.
@@ -58,17 +59,19 @@ pub(crate) fn sum(values: &[f64]) -> f64 {
     partial.into_iter().fold(0.0, |sum, part| add_sums(sum, part.clamp(f64::MIN, f64::MAX)))
 }
 
+/// Adding this leaves no bits for a fraction, whatever the sign.
+const SHIFT: f64 = 1.5 * (1_u64 << 52) as f64;
+
 /// The nearest integer, ties to even; only for magnitudes up to [`UNITS_MAX`].
-#[inline]
+#[inline(always)]
 fn nearest(value: f64) -> f64 {
-    const SHIFT: f64 = 1.5 * (1_u64 << 52) as f64;
     (value + SHIFT) - SHIFT
 }
 
-#[inline]
+#[inline(always)]
 fn is_exact(value: f64, power: f64) -> bool {
     let units = nearest(value * power);
-    units.abs() <= UNITS_MAX && (units / power).to_bits() == value.to_bits()
+    (units.abs() <= UNITS_MAX) & ((units / power).to_bits() == value.to_bits())
 }
 
 /// Whether a sum is a decimal but for rounding: adding decimals leaves an error of some units in the
@@ -88,42 +91,109 @@ fn places(values: &(impl Iterator<Item = f64> + Clone), fits: impl Fn(f64, f64) 
 
 /// Appends values in any order.
 pub(crate) fn put_values(out: &mut Vec<u8>, values: &[f64]) {
-    let Some(k) = places(&values.iter().copied(), is_exact) else {
-        out.push(TAG_RAW);
-        values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
-        return;
-    };
-    let signed = values.iter().any(|value| *value < 0.0);
-    out.push(k as u8 | if signed { TAG_SIGNED } else { 0 });
-    let mut at = out.len();
-    // Room for the longest items, so that there is no question of room per item.
-    out.resize(at + VARINT_BYTES_MAX * values.len(), 0);
-    for value in values {
-        let units = nearest(value * POWERS[k]) as i64;
-        let mapped = if signed { (units << 1) ^ (units >> 63) } else { units };
-        let (bytes, len) = short_varint(mapped as u64);
-        out[at..at + VARINT_BYTES_MAX].copy_from_slice(&bytes.to_le_bytes());
-        at += len;
-    }
-    out.truncate(at);
+    vectors::with_widest(PutValues { out, values });
 }
 
-/// Longest item: [`UNITS_MAX`] and a sign are 52 bits, so 8 bytes of 7 bits hold them.
-const VARINT_BYTES_MAX: usize = 8;
+/// [`put_values`]. Its loops do the same to several values by one instruction, so what depends on a
+/// value is no branch.
+struct PutValues<'a> {
+    out: &'a mut Vec<u8>,
+    values: &'a [f64],
+}
 
-/// A varint below 2^56 and its length. Lengths change from item to item, and a loop over the bytes would
-/// be guessed wrong about every other time; short items go without a branch.
-#[inline(always)]
-fn short_varint(value: u64) -> (u64, usize) {
-    let low = value & 0x7f | (value & 0x3f80) << 1 | (value & 0x1f_c000) << 2 | (value & 0xfe0_0000) << 3;
-    if value < 1 << 28 {
-        let more = u32::from(value >= 1 << 7) + u32::from(value >= 1 << 14) + u32::from(value >= 1 << 21);
-        return (low | 0x0080_8080 & ((1 << (8 * more)) - 1), 1 + more as usize);
+impl vectors::Task for PutValues<'_> {
+    type Output = ();
+
+    #[inline(always)]
+    fn run<V: Vectors>(self) {
+        let Self { out, values } = self;
+        let Some(k) = places_of_all(values) else {
+            out.push(TAG_RAW);
+            values.iter().for_each(|value| out.extend_from_slice(&value.to_le_bytes()));
+            return;
+        };
+        let signed = is_any(values, |value| value < 0.0);
+        out.push(k as u8 | if signed { TAG_SIGNED } else { 0 });
+        let start = out.len();
+        // Room for the longest items, so that there is no question of room per item.
+        out.resize(start + ITEM_BYTES_MAX * values.len(), 0);
+        let room = &mut out[start..];
+        let mut len = 0;
+        let mut varints = [0; 64];
+        for values in values.chunks(varints.len()) {
+            for (varint, value) in varints.iter_mut().zip(values) {
+                let units = units(*value, POWERS[k]);
+                *varint = short_varint(if signed { zigzag(units) } else { units as u64 });
+            }
+            for varint in &varints[..values.len()] {
+                room[len..][..ITEM_BYTES_MAX].copy_from_slice(&varint.to_le_bytes());
+                len += short_varint_len(*varint);
+            }
+        }
+        out.truncate(start + len);
     }
-    let high = (0..4).fold(0, |high, place| high | (value >> (28 + 7 * place) & 0x7f) << (8 * place));
-    let len = (value.ilog2() / 7 + 1) as usize;
-    let more = 0x0080_8080_8080_8080 & ((1 << (8 * (len - 1))) - 1);
-    (low | high << 32 | more, len)
+}
+
+/// As [`places`]. The first values mostly decide it; then all are looked at without a branch.
+#[inline(always)]
+fn places_of_all(values: &[f64]) -> Option<usize> {
+    let mut k = places(&values.iter().copied().take(8), is_exact)?;
+    while k < POWERS.len() {
+        if !is_any(values, |value| !is_exact(value, POWERS[k])) {
+            return Some(k);
+        }
+        k += 1;
+    }
+    None
+}
+
+/// Whether something is true of any value; asks about all.
+#[inline(always)]
+fn is_any(values: &[f64], holds: impl Fn(f64) -> bool) -> bool {
+    let mut found = 0;
+    for value in values {
+        found |= u64::from(holds(*value));
+    }
+    found != 0
+}
+
+/// The integer nearest to a value times a power, which is at most [`UNITS_MAX`]. As [`nearest`], but taken
+/// from the bits of the shifted number, whose lowest one is worth 1.
+#[inline(always)]
+fn units(value: f64, power: f64) -> i64 {
+    (value * power + SHIFT).to_bits() as i64 - SHIFT.to_bits() as i64
+}
+
+#[inline(always)]
+fn zigzag(value: i64) -> u64 {
+    ((value << 1) ^ (value >> 63)) as u64
+}
+
+/// Longest item: [`UNITS_MAX`] and a sign are 53 bits, so 8 bytes of 7 bits hold them.
+const ITEM_BYTES_MAX: usize = 8;
+
+/// The varint of a value below 2^56, first byte lowest. Lengths change from item to item, so a loop over
+/// the bytes would be guessed wrong about every other time; this has no branch.
+#[inline(always)]
+fn short_varint(value: u64) -> u64 {
+    // Spread the bits: two times 28 of them, four times 14, eight times 7.
+    let halves = value & 0x0fff_ffff | (value & 0x00ff_ffff_f000_0000) << 4;
+    let fours = halves & 0x0000_3fff_0000_3fff | (halves & 0x0fff_c000_0fff_c000) << 2;
+    let bytes = fours & 0x007f_007f_007f_007f | (fours & 0x3f80_3f80_3f80_3f80) << 1;
+    // A byte goes on if a higher one holds a bit.
+    let mut higher = bytes >> 8;
+    higher |= higher >> 8;
+    higher |= higher >> 16;
+    higher |= higher >> 32;
+    bytes | (higher + 0x007f_7f7f_7f7f_7f7f) & CONTINUES
+}
+
+const CONTINUES: u64 = 0x8080_8080_8080_8080;
+
+/// How many bytes of a [`short_varint`] count: up to and with the first that does not go on.
+#[inline(always)]
+fn short_varint_len(varint: u64) -> usize {
+    (!varint & CONTINUES).trailing_zeros() as usize / 8 + 1
 }
 
 /// Reads `len` values.
@@ -296,8 +366,30 @@ mod tests {
             let value = any & ((1 << bits) - 1);
             let mut expected = Vec::new();
             put_varint(&mut expected, value);
-            let (bytes, len) = short_varint(value);
-            prop_assert_eq!(&bytes.to_le_bytes()[..len], &expected[..]);
+            let varint = short_varint(value);
+            prop_assert_eq!(&varint.to_le_bytes()[..short_varint_len(varint)], &expected[..]);
+        }
+
+        /// forall values, written in groups: the places are the fewest that hold all of them, and all
+        /// come back.
+        #[test]
+        fn values_survive_their_bytes_in_the_fewest_places(
+            units in proptest::collection::vec(-10_000_000_i64..10_000_000, 1..200),
+            places_of_first in 0..8_usize, places_of_rest in 0..8_usize, first in 0..100_usize, signed: bool,
+        ) {
+            let power = |k: usize| POWERS.get(k).map_or(1.0 / 3.0, |power| 1.0 / power);
+            let value = |(place, units): (usize, &i64)| {
+                let units = if signed { *units } else { units.abs() };
+                units as f64 * power(if place < first { places_of_first } else { places_of_rest }) + 0.0
+            };
+            let values: Vec<f64> = units.iter().enumerate().map(value).collect();
+            prop_assert_eq!(places_of_all(&values), places(&values.iter().copied(), is_exact));
+            let mut out = vec![0xaa];
+            put_values(&mut out, &values);
+            let mut reader = Reader::new(&out[1..]);
+            let mut read = Vec::new();
+            prop_assert!(read_values(&mut reader, values.len(), &mut read).is_ok() && reader.is_empty());
+            prop_assert_eq!(read, values);
         }
     }
 }

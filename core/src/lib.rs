@@ -21,6 +21,7 @@ pub mod state;
 pub mod time;
 mod types;
 pub mod vbucket;
+mod vectors;
 pub mod wire;
 
 pub use bad::{BadCounts, BadReason};

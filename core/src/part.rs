@@ -17,6 +17,9 @@ use crate::wire::bytes::{Malformed, Reader, put_prefixed, put_varint};
 const KIND_STATE: u8 = 0;
 const KIND_DELETE: u8 = 1;
 
+/// The kind and four varints.
+const HEAD_BYTES_MAX: usize = 1 + 4 * 10;
+
 /// Most events one part may claim to hold. A part is at least 8 bytes, so a block of 64 MiB has at most
 /// 2^23 of them, and the sum of what they claim stays below 2^64.
 pub const EVENTS_MAX: u64 = 1 << 40;
@@ -64,6 +67,8 @@ impl<'a> Part<'a> {
     pub fn encode(&self, out: &mut Vec<u8>) {
         match *self {
             Part::State { tab, client, events, state } => {
+                // At once, because a block that grows field by field is moved several times.
+                out.reserve(HEAD_BYTES_MAX + tab.len() + client.len() + state.len());
                 out.push(KIND_STATE);
                 put_prefixed(out, tab.as_bytes());
                 put_prefixed(out, client.as_bytes());

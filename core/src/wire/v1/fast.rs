@@ -3,15 +3,13 @@
 //! A batch repeats one shape: `["CounterGroup", 1394047812.35, "123.45"]`, with the same type, the same
 //! blanks and mostly the same second in every line. Once the general reader has seen such a line, the
 //! next ones are read under the assumption that they look the same: compare all up to the second, find
-//! the marks between the digits behind it, and read a value of up to 15 digits, without a branch
-//! that depends on the data. One branch at the end asks whether every assumption held. If one did not,
-//! the general reader takes the line, so this one never decides that a line is bad.
+//! the marks between the digits behind it, and read a value of up to 15 digits. Branches only ask
+//! whether an assumption holds, and so are guessed right; what differs from line to line is computed.
+//! If one does not hold, the general reader takes the line, so this one never decides that a line is bad.
 
-mod vectors;
-
-use self::vectors::Vectors;
 use super::event::EventLine;
 use super::number::POWERS_OF_TEN;
+use crate::vectors::{self, Vectors};
 
 /// Longest start of a line, up to and with the second: the longest type name, blanks, ten digits.
 const PREFIX_BYTES_MAX: usize = 32;
@@ -89,13 +87,12 @@ impl Shape {
             return None;
         }
         let window = Window::of::<V>(window);
-        let (time_end, time_holds) = window.time_end();
-        let separated = window.half(time_end) & self.separator_mask == self.separator;
-        let value = window.value(time_end + self.separator_len);
-        if !(time_holds & separated & value.holds) {
+        let value = window.value()?;
+        let time_end = value.start.checked_sub(value.minus + self.separator_len)?;
+        if window.half(time_end) & self.separator_mask != self.separator || !window.is_time(time_end) {
             return None;
         }
-        Some((window.number(value), self.prefix_len + window.line_end() + 1))
+        Some((window.number(value), self.prefix_len + value.end + LINE_END.len()))
     }
 
     /// Takes the second of a line whose prefix differs in nothing else.
@@ -155,28 +152,33 @@ struct Window<'a> {
     bytes: &'a [u8; WINDOW_BYTES + WORD_BYTES],
     /// A bit for each of the first [`WINDOW_BYTES`] that is no digit.
     other: u32,
-    /// A bit for each that is LF.
-    line_ends: u32,
+    /// A bit for each that is a quote.
+    quotes: u32,
 }
 
 /// Where a value stands in the window.
 #[derive(Clone, Copy)]
 struct Value {
+    /// Its first digit.
     start: usize,
+    /// The quote behind it.
+    end: usize,
+    /// 1 if there is a minus before it.
+    minus: usize,
     /// Digits before the point; all of them without one.
     whole: usize,
     /// Digits in all.
     digits: usize,
-    negative: bool,
-    /// Whether all of it, with the end of the line, is as expected.
-    holds: bool,
 }
+
+/// What stands behind a value.
+const LINE_END: [u8; 3] = *b"\"]\n";
 
 impl<'a> Window<'a> {
     #[inline(always)]
     fn of<V: Vectors>(bytes: &'a [u8; WINDOW_BYTES + WORD_BYTES]) -> Self {
         let looked_at = bytes.first_chunk().expect("the window is longer");
-        Self { bytes, other: V::other_than_digits(looked_at), line_ends: V::equal(looked_at, &[b'\n'; 32]) }
+        Self { bytes, other: V::other_than_digits(looked_at), quotes: V::equal(looked_at, &[b'"'; 32]) }
     }
 
     #[inline(always)]
@@ -195,40 +197,45 @@ impl<'a> Window<'a> {
         self.word(at) as u32
     }
 
-    /// Offset of the LF; without one, of the last byte, which is none and fails the check for it.
+    /// Whether the second is followed by nothing, or by a point and one to six decimals.
     #[inline(always)]
-    fn line_end(&self) -> usize {
-        first(self.line_ends)
-    }
-
-    /// Where the time ends, and whether its second is followed by nothing or by a point and one to six
-    /// decimals.
-    #[inline(always)]
-    fn time_end(&self) -> (usize, bool) {
-        if self.bytes[0] != b'.' {
-            return (0, true);
+    fn is_time(&self, end: usize) -> bool {
+        // Times with and without decimals come in streams of their own, so this branch is guessed right.
+        if self.bytes[0] == b'.' {
+            (2..=7).contains(&end) && self.other & ((1 << end) - 1) == 1
+        } else {
+            end == 0
         }
-        let end = first(self.other & !1);
-        (end, (2..=7).contains(&end))
     }
 
-    /// The value from `at` to the end of the line: perhaps a minus, digits, and at most one point that
-    /// is not the first.
+    /// The value between the first two quotes: perhaps a minus, digits, and at most one point that is
+    /// not the first. The line is to end behind it.
     #[inline(always)]
-    fn value(&self, at: usize) -> Value {
-        let negative = self.byte(at) == b'-';
-        let start = at + usize::from(negative);
-        let end = self.line_end().wrapping_sub(2);
-        let closed = self.half(end) & 0x00ff_ffff == u32::from_le_bytes(*b"\"]\n\0");
+    fn value(&self) -> Option<Value> {
+        let start = first(self.quotes) + 1;
+        let end = first(self.quotes & self.quotes.wrapping_sub(1));
+        let [quote, bracket, line_feed] = LINE_END;
+        if self.half(end) & 0x00ff_ffff != u32::from_le_bytes([quote, bracket, line_feed, 0]) {
+            return None;
+        }
         let len = end.wrapping_sub(start);
-        // The quote behind the value is a mark too, so there is always one.
+        // What is no digit must be a minus where it stands first, and one point behind that. Both kinds
+        // differ from line to line, so there is no branch on which of them are there.
         let marks = self.other >> (start % WINDOW_BYTES);
-        let whole = first(marks);
-        let point = usize::from(self.byte(start + whole) == b'.');
-        let next = first(marks & marks.wrapping_sub(point as u32));
-        let digits = len.wrapping_sub(point);
-        let holds = closed & (next == len) & (whole != 0) & (digits <= VALUE_DIGITS_MAX);
-        Value { start, whole, digits, negative, holds }
+        let minus = marks as usize & 1;
+        let whole_end = first(marks & !1);
+        let points = marks & !1 & ((1 << (len % WINDOW_BYTES)) - 1);
+        let point = usize::from(points != 0);
+        let digits = len.wrapping_sub(minus + point);
+        if points & points.wrapping_sub(1) != 0 || whole_end == minus || digits > VALUE_DIGITS_MAX {
+            return None;
+        }
+        if (self.byte(start) == b'-') != (minus != 0)
+            || (self.byte(start + whole_end) == b'.') != (point != 0)
+        {
+            return None;
+        }
+        Some(Value { start: start + minus, end, minus, whole: whole_end - minus, digits })
     }
 
     /// The value as the nearest float: both operands of the division are exact.
@@ -237,7 +244,7 @@ impl<'a> Window<'a> {
         // Longer values come in streams of their own, so this branch is guessed right.
         let mantissa = if value.digits < 8 { self.short(value) } else { self.long(value) };
         let magnitude = mantissa as f64 / POWERS_OF_TEN[(value.digits - value.whole) % 16];
-        f64::from_bits(magnitude.to_bits() | u64::from(value.negative) << 63)
+        f64::from_bits(magnitude.to_bits() | (value.minus as u64) << 63)
     }
 
     /// The digits of a value of one to seven as a number: with a point they are eight bytes.

@@ -1,13 +1,13 @@
-//! Looks at 32 bytes at once, with the widest vectors that the processor has.
+//! Loops compiled once per kind of processor, and looking at 32 bytes at once.
 //!
-//! Vector instructions are what makes the quick way quick: a line costs about half of what it costs
-//! byte by byte. With AVX2 come the bit instructions (BMI) that work on its masks, so all of the loop
-//! that uses them is compiled once per kind of processor; see [`Task`].
+//! Vector instructions are what makes reading lines and writing columns quick: a line costs about half
+//! of what it costs byte by byte. With AVX2 come the bit instructions (BMI) that work on its masks, so
+//! all of the loop that uses them is compiled for it; see [`Task`].
 
 type Bytes = [u8; 32];
 
 /// Questions about 32 bytes. An answer has a bit for each byte, the first one lowest.
-pub(super) trait Vectors {
+pub(crate) trait Vectors {
     /// Which bytes of the two are equal.
     fn equal(left: &Bytes, right: &Bytes) -> u32;
 
@@ -16,7 +16,7 @@ pub(super) trait Vectors {
 }
 
 /// Work that is compiled for each kind of vectors.
-pub(super) trait Task {
+pub(crate) trait Task {
     type Output;
 
     /// Does the work. To be marked `inline(always)`, or it is not compiled for the processor.
@@ -42,7 +42,7 @@ mod x86 {
 
     /// Runs a task with AVX2 and BMI where the processor has them.
     #[inline]
-    pub(in super::super) fn with_widest<T: Task>(task: T) -> T::Output {
+    pub(crate) fn with_widest<T: Task>(task: T) -> T::Output {
         if is_x86_feature_detected!("avx2")
             && is_x86_feature_detected!("bmi1")
             && is_x86_feature_detected!("bmi2")
@@ -128,12 +128,12 @@ mod x86 {
 }
 
 #[cfg(target_arch = "x86_64")]
-pub(super) use x86::with_widest;
+pub(crate) use x86::with_widest;
 
 /// Runs a task with what every processor has.
 #[cfg(not(target_arch = "x86_64"))]
 #[inline]
-pub(super) fn with_widest<T: Task>(task: T) -> T::Output {
+pub(crate) fn with_widest<T: Task>(task: T) -> T::Output {
     task.run::<Plain>()
 }
 
