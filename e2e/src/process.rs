@@ -21,10 +21,23 @@ const POLL: Duration = Duration::from_millis(5);
 #[must_use]
 pub fn taba_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build_taba().expect("taba can be built"))
+    BINARY.get_or_init(|| build("taba-server", "taba").expect("taba can be built"))
 }
 
-fn build_taba() -> Result<PathBuf> {
+/// The folder of `taba` and `taba-keeper`, of the profile that this test was built with.
+///
+/// # Panics
+/// If they cannot be built.
+#[must_use]
+pub fn cluster_programs() -> &'static Path {
+    static KEEPER: OnceLock<PathBuf> = OnceLock::new();
+    let keeper =
+        KEEPER.get_or_init(|| build("taba-keeper", "taba-keeper").expect("taba-keeper can be built"));
+    let _ = taba_binary();
+    keeper.parent().expect("a program is in a folder")
+}
+
+fn build(package: &str, program: &str) -> Result<PathBuf> {
     let this = std::env::current_exe().context("find this program")?;
     // <target>/<profile>/deps/<test>: the binary is two folders up.
     let profile_dir = this.parent().and_then(Path::parent).context("find the target folder")?;
@@ -34,15 +47,15 @@ fn build_taba() -> Result<PathBuf> {
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
-        .args(["build", "--quiet", "--package", "taba-server", "--bin", "taba", "--profile", profile])
+        .args(["build", "--quiet", "--package", package, "--bin", program, "--profile", profile])
         .arg("--target-dir")
         .arg(profile_dir.parent().context("find the target folder")?)
         .status()
         .context("run cargo build")?;
     if !status.success() {
-        bail!("cargo build of taba failed");
+        bail!("cargo build of {program} failed");
     }
-    Ok(profile_dir.join("taba"))
+    Ok(profile_dir.join(program))
 }
 
 /// A running `taba standalone`, killed when dropped.

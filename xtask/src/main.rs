@@ -1,4 +1,4 @@
-//! Development tasks: `cargo xtask test`, `cargo xtask bench`, `cargo xtask fuzz`.
+//! Development tasks: `cargo xtask test`, `bench`, `fuzz`, `lab`, `faults`.
 //!
 //! One command for people and for CI, so that "it passes here" means the same everywhere. Each task
 //! installs what it needs where that is possible and otherwise says exactly what is missing. Nothing
@@ -8,6 +8,7 @@
 
 mod bench;
 mod fuzz;
+mod lab;
 mod process;
 mod system;
 mod test;
@@ -28,6 +29,9 @@ usage: cargo xtask TASK
   bench [--json] [NAME]...       benchmarks, or the named ones; --json prints one object a line
   bench --list                   their names
   fuzz [TARGET] [--seconds N]    fuzz one target, or all in turn, N seconds each (60)
+  lab up|status|kill|...|down    a whole Taba of real processes to play with; `lab --help` shows all
+  faults [--runs N] [--seed S]   seeded faults under traffic, and a check to the event; --json prints
+                                 one object a run, --markdown a table; `faults --help` shows all
 ";
 
 fn main() -> ExitCode {
@@ -46,6 +50,8 @@ fn run(mut arguments: lexopt::Parser) -> Result<ExitCode> {
             Some("test") => test::run(&test_options(&mut arguments)?),
             Some("bench") => bench::run(&bench_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
             Some("fuzz") => fuzz::run(&fuzz_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
+            Some("lab") => lab::play(arguments.raw_args()?.collect()),
+            Some("faults") => lab::faults(&lab::Faults::parse(arguments.raw_args()?.collect())),
             _ => bail!("unknown task {task:?}\n\n{USAGE}"),
         },
         Some(Long("help") | Short('h')) => {

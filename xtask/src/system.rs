@@ -3,7 +3,7 @@
 //! Only what is missing is installed, and only where we may: system packages as root on a Debian-like
 //! system, components through rustup. Everywhere else the error names what is missing and how to get it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -36,6 +36,22 @@ pub const UNSHARE: Program = Program { name: "unshare", what: "unshare", package
 /// Makes that file system a small one.
 pub const MOUNT: Program = Program { name: "mount", what: "mount", packages: &["mount"] };
 
+/// Enters namespaces; with it come the other tools that start processes in their own.
+pub const NSENTER: Program = Program { name: "nsenter", what: "nsenter", packages: &["util-linux"] };
+
+/// Makes the lab's hosts, addresses and bridge; `tc`, which makes links slow, comes with it.
+pub const IP: Program = Program { name: "ip", what: "ip", packages: &["iproute2"] };
+
+/// Cuts links and loses packets.
+pub const NFT: Program = Program { name: "nft", what: "nft", packages: &["nftables"] };
+
+/// The store of a cluster; the same program is Sentinel.
+pub const REDIS: Program =
+    Program { name: "redis-server", what: "Redis, 7.0 or newer", packages: &["redis-server"] };
+
+/// Everything that the lab of the end-to-end tests calls.
+pub const LAB: [Program; 7] = [C_COMPILER, UNSHARE, MOUNT, NSENTER, IP, NFT, REDIS];
+
 /// Sees to it that programs are there.
 ///
 /// # Errors
@@ -51,7 +67,9 @@ pub fn ensure_programs(programs: &[Program]) -> Result<()> {
     }
     eprintln!("installing {}", packages.join(" "));
     apt_get(&["update", "--quiet"])?;
+    let services = Services::forbid()?;
     apt_get(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
+    drop(services);
     let missing = self::missing(programs);
     if !missing.is_empty() {
         bail!("installed, but still not there: {}", advice(&missing, &packages));
@@ -85,10 +103,43 @@ fn missing(programs: &[Program]) -> Vec<Program> {
     programs.iter().copied().filter(|program| find(program.name).is_none()).collect()
 }
 
-/// The first file of this name on the search path.
+/// The first file of this name on the search path, or among the system's programs, which people without
+/// root often do not have on theirs.
 fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
-    std::env::split_paths(&path).map(|folder| folder.join(name)).find(|file| file.is_file())
+    let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
+    folders.map(|folder| folder.join(name)).find(|file| file.is_file())
+}
+
+/// While this lives, packages that are installed start no service: tests start their own Redis, and nobody
+/// asked for another. Debian asks this file before it starts one (invoke-rc.d, deb-systemd-invoke).
+struct Services {
+    ours: bool,
+}
+
+const POLICY: &str = "/usr/sbin/policy-rc.d";
+
+impl Services {
+    fn forbid() -> Result<Self> {
+        use std::os::unix::fs::PermissionsExt as _;
+        if Path::new(POLICY).exists() {
+            return Ok(Self { ours: false });
+        }
+        // 101: the action is forbidden.
+        std::fs::write(POLICY, "#!/bin/sh\nexit 101\n").context("forbid the start of services")?;
+        let services = Self { ours: true };
+        let executable = std::fs::Permissions::from_mode(0o755);
+        std::fs::set_permissions(POLICY, executable).context("forbid the start of services")?;
+        Ok(services)
+    }
+}
+
+impl Drop for Services {
+    fn drop(&mut self) {
+        if self.ours {
+            let _ = std::fs::remove_file(POLICY);
+        }
+    }
 }
 
 fn may_install() -> bool {

@@ -19,7 +19,7 @@ use std::time::Instant;
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::process;
-use crate::system::{self, C_COMPILER, MOUNT, UNSHARE};
+use crate::system::{self, C_COMPILER, LAB, REDIS};
 use report::{Outcome, Report};
 use tally::Tally;
 
@@ -148,13 +148,12 @@ fn docs() -> Result<Outcome> {
 }
 
 fn tests(options: &Options) -> Result<Outcome> {
-    system::ensure_programs(&[C_COMPILER])?;
+    // Servers and keepers are tested against real Redis.
+    system::ensure_programs(if options.fast { &[C_COMPILER, REDIS] } else { &LAB })?;
     let mut test = process::cargo();
     test.args(["test", "--locked", "--no-fail-fast", "--workspace"]);
     if options.fast {
         test.args(["--exclude", "taba-e2e"]);
-    } else {
-        system::ensure_programs(&[UNSHARE, MOUNT])?;
     }
     count(test.args(["--lib", "--bins", "--tests", "--examples"]))
 }

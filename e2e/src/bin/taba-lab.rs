@@ -230,17 +230,17 @@ fn inside_run(arguments: Parser) -> Result<()> {
         sandbox::tether(&inside.folder);
     }
     let plan = inside.kind.map_or_else(|| Plan::new(inside.seed), |kind| Plan::of_kind(kind, inside.seed));
+    let plan = plan.possible(inside.mode);
     let options =
         run::Options { plan, mode: inside.mode, programs: inside.programs(), size: inside.size.clone() };
-    let (outcome, timeline) = run::run(&inside.folder, &options);
-    eprint!("{timeline}");
+    let outcome = run::run(&inside.folder, &options);
     println!("{}", outcome.json());
     Ok(())
 }
 
 fn inside_up(arguments: Parser) -> Result<()> {
     let inside = Inside::parse(arguments)?;
-    let timeline = Arc::new(Timeline::default());
+    let timeline = Arc::new(Timeline::aloud());
     let programs = inside.programs();
     let cluster = Cluster::new(&inside.folder, inside.mode, inside.size, programs, false, timeline)?;
     control::serve(&inside.folder, &Arc::new(cluster))

@@ -135,8 +135,8 @@ impl Common {
     #[must_use]
     pub fn sentinel(&self, configuration: &Path) -> Launch {
         Launch {
-            program: "redis-sentinel".into(),
-            arguments: vec![shown(configuration)],
+            program: "redis-server".into(),
+            arguments: vec![shown(configuration), "--sentinel".to_owned()],
             environment: Vec::new(),
         }
     }

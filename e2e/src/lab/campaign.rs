@@ -90,10 +90,6 @@ pub fn run(lab: &Path, options: &Options, listener: &impl Listener) -> Result<Su
         for _ in 0..parallel {
             scope.spawn(|| {
                 while let Some(seed) = take(&next, options) {
-                    if !is_possible(seed, options, mode) {
-                        listener.note(&format!("seed {seed} needs namespaces: left out"));
-                        continue;
-                    }
                     match one(lab, options, mode, seed) {
                         Ok((outcome, failure)) => {
                             listener.finished(&outcome, failure.as_ref());
@@ -118,7 +114,8 @@ pub fn run(lab: &Path, options: &Options, listener: &impl Listener) -> Result<Su
     Ok(summary.into_inner().expect("no holder of this lock panics"))
 }
 
-fn mode(options: &Options, listener: &impl Listener) -> Mode {
+/// Which mode a campaign runs in; says what is not possible in it.
+pub fn mode(options: &Options, listener: &impl Listener) -> Mode {
     if let Some(mode) = options.mode {
         return mode;
     }
@@ -138,12 +135,8 @@ fn take(next: &AtomicU64, options: &Options) -> Option<u64> {
     (number < options.runs).then(|| options.seed.wrapping_add(number))
 }
 
-fn plan(seed: u64, options: &Options) -> Plan {
-    options.kind.map_or_else(|| Plan::new(seed), |kind| Plan::of_kind(kind, seed))
-}
-
-fn is_possible(seed: u64, options: &Options, mode: Mode) -> bool {
-    plan(seed, options).faults.iter().all(|fault| fault.kind.is_possible(mode))
+fn plan(seed: u64, options: &Options, mode: Mode) -> Plan {
+    options.kind.map_or_else(|| Plan::new(seed), |kind| Plan::of_kind(kind, seed)).possible(mode)
 }
 
 fn one(lab: &Path, options: &Options, mode: Mode, seed: u64) -> Result<(Outcome, Option<Failure>)> {
@@ -163,7 +156,7 @@ fn one(lab: &Path, options: &Options, mode: Mode, seed: u64) -> Result<(Outcome,
         Outcome::parse(line)
     });
     let outcome = outcome.unwrap_or_else(|error| {
-        let mut outcome = Outcome::new(&plan(seed, options));
+        let mut outcome = Outcome::new(&plan(seed, options, mode));
         outcome.errors.push(format!("{error:#}"));
         outcome
     });

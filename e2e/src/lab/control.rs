@@ -217,7 +217,7 @@ impl Desk {
     /// Compares only if this was the first traffic: the ledger of a lab begins with it.
     fn end_traffic(&mut self) -> Result<String> {
         let (traffic, books) = self.traffic.take().context("no traffic flows")?;
-        traffic.finish()?;
+        traffic.finish(Duration::from_secs(30))?;
         let Difference { lost, doubled, lines } = verdict::compare(&self.cluster, &books.total())?;
         let events: u64 = books.total().values().map(|total| total.count).sum();
         Ok(format!("{events} events acknowledged, {lost} lost, {doubled} doubled\n{}", lines.join("\n")))

@@ -6,6 +6,7 @@
 use std::time::Duration;
 
 use super::fault::{FIRST, Kind, SECOND};
+use super::net::Mode;
 use crate::rng::Rng;
 
 /// A fault to come.
@@ -56,6 +57,13 @@ impl Plan {
     pub fn of_kind(kind: Kind, seed: u64) -> Self {
         let faults = vec![Fault::new(kind, &mut Rng::new(seed))];
         Self { seed, faults, overlap: None, pause: Duration::ZERO }
+    }
+
+    /// Without what the lab cannot do in this mode.
+    #[must_use]
+    pub fn possible(mut self, mode: Mode) -> Self {
+        self.faults.retain(|fault| fault.kind.is_possible(mode));
+        self
     }
 
     /// Whether one of its faults is of this kind.

@@ -35,6 +35,9 @@ const WARM_UP_BATCHES: usize = 40;
 /// Batches after everything is whole.
 const COOL_DOWN_BATCHES: usize = 20;
 
+/// How long producers may go on retrying after the end. Everything is whole by then, or will not be.
+const LAST_BATCHES: Duration = Duration::from_secs(20);
+
 /// What a run is to do.
 #[derive(Clone, Debug)]
 pub struct Options {
@@ -48,10 +51,10 @@ pub struct Options {
     pub programs: Programs,
 }
 
-/// Runs; whatever goes wrong is in the outcome. Also gives the timeline.
+/// Runs; whatever goes wrong is in the outcome. Its timeline goes to standard error.
 #[must_use]
-pub fn run(folder: &Path, options: &Options) -> (Outcome, Arc<Timeline>) {
-    let timeline = Arc::new(Timeline::default());
+pub fn run(folder: &Path, options: &Options) -> Outcome {
+    let timeline = Arc::new(Timeline::aloud());
     let books = Arc::new(Books::new(timeline.start()));
     let mut outcome = Outcome::new(&options.plan);
     let result = Cluster::new(
@@ -69,7 +72,7 @@ pub fn run(folder: &Path, options: &Options) -> (Outcome, Arc<Timeline>) {
     outcome.errors.extend(timeline.violations());
     outcome.errors.extend(panics(&folder.join("logs")));
     outcome.acknowledged = books.total().values().map(|total| total.count).sum();
-    (outcome, timeline)
+    outcome
 }
 
 fn on_cluster(
@@ -126,7 +129,7 @@ fn with_traffic(
     };
     let played = play(&scene, &traffic, &options.plan, outcome);
     // Even after a failure: what was begun must be acknowledged, and what was acknowledged be there.
-    let finished = traffic.finish().context("finish the traffic");
+    let finished = traffic.finish(LAST_BATCHES).context("finish the traffic");
     let counts = readers.finish();
     timeline.note(format!("readers: {counts:?}"));
     if counts.complete.load(Ordering::Relaxed) == 0 {

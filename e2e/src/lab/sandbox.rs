@@ -111,11 +111,19 @@ pub fn best_mode() -> (Mode, Option<String>) {
 /// `unshare` with the namespaces of a lab; without root also one of users, where we are root.
 fn unshare() -> Command {
     let mut command = Command::new("unshare");
+    command.env("PATH", search_path());
     if !geteuid().is_root() {
         command.arg("--map-root-user");
     }
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "--"]);
     command
+}
+
+/// The search path with the folders of system programs, which people without root often lack.
+fn search_path() -> std::ffi::OsString {
+    let mut path = std::env::var_os("PATH").unwrap_or_default();
+    path.push(":/usr/sbin:/sbin");
+    path
 }
 
 /// A folder with a lab in it.
@@ -145,6 +153,7 @@ impl Sandbox {
             }
             Mode::Loopback => Command::new(program),
         };
+        command.env("PATH", search_path());
         command.args(arguments).arg("--folder").arg(&sandbox.folder).args(["--mode", mode.name()]);
         let log = File::create(sandbox.folder.join("lab.log")).context("make a log")?;
         command.stderr(log.try_clone().context("share a log")?);

@@ -48,8 +48,8 @@ impl Tap {
         let listener = host.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("listen"))?;
         let own = listener.local_addr().context("find the tap's port")?.port();
         let rules = format!(
-            "table ip tap{port} {{ chain out {{ type nat hook output priority -100;\n\
-             ip saddr {address} ip daddr != {address} tcp dport {port} redirect to :{own}\n}} }}\n"
+            "table ip tap{port} {{\nchain out {{\ntype nat hook output priority -100\n\
+             ip saddr {address} ip daddr != {address} tcp dport {port} redirect to :{own}\n}}\n}}\n"
         );
         host.inside(|| net::feed(Command::new("nft").args(["-f", "-"]), &rules))?;
         let (shared, inside) = (Arc::clone(&tap), Arc::clone(host));
@@ -82,14 +82,14 @@ impl Tap {
         for near in listener.incoming().flatten() {
             let tap = Arc::clone(self);
             // The asker sees a far side that does not answer as a closed connection.
-            std::thread::spawn(move || tap.join(near, from).unwrap_or_default());
+            std::thread::spawn(move || tap.join(&near, from).unwrap_or_default());
         }
     }
 
-    fn join(self: &Arc<Self>, near: TcpStream, from: Ipv4Addr) -> Result<()> {
-        let wanted = ip_original_dst(&near).context("find where a connection was going")?;
+    fn join(self: &Arc<Self>, near: &TcpStream, from: Ipv4Addr) -> Result<()> {
+        let wanted = ip_original_dst(near).context("find where a connection was going")?;
         let far = connect_from(from, wanted)?;
-        for stream in [&near, &far] {
+        for stream in [near, &far] {
             stream.set_nodelay(true).context("send at once")?;
         }
         let poisoned = Arc::new(AtomicBool::new(false));
@@ -99,7 +99,7 @@ impl Tap {
         std::thread::spawn(move || {
             tap.pass_requests(&near_in, &far_out, &mark);
         });
-        self.pass_replies(&far, &near, &poisoned);
+        self.pass_replies(&far, near, &poisoned);
         Ok(())
     }
 

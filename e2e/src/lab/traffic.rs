@@ -2,7 +2,7 @@
 //! knows until one acknowledges.
 
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, RwLock};
+use std::sync::{Arc, Mutex, RwLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -51,6 +51,8 @@ pub enum Habit {
 #[derive(Debug)]
 pub struct Traffic {
     stop: Arc<AtomicBool>,
+    /// When producers give up, if the end is near.
+    deadline: Arc<Mutex<Option<Instant>>>,
     running: Arc<AtomicUsize>,
     threads: Vec<std::thread::JoinHandle<Result<()>>>,
 }
@@ -65,6 +67,7 @@ impl Traffic {
         books: &Arc<Books>,
         timeline: &Arc<Timeline>,
     ) -> Self {
+        let deadline = Arc::default();
         let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(hosts.len())));
         let habits = [Habit::Direct, Habit::Restless, Habit::Direct, Habit::Agent];
         let threads = hosts
@@ -80,6 +83,7 @@ impl Traffic {
                     rng: Rng::new(seed ^ (number as u64 + 1)),
                     turn: number,
                     http: http(),
+                    end: Arc::clone(&deadline),
                 };
                 let (host, stop, running) = (Arc::clone(host), Arc::clone(&stop), Arc::clone(&running));
                 let timeline = Arc::clone(timeline);
@@ -93,15 +97,16 @@ impl Traffic {
                 })
             })
             .collect();
-        Self { stop, running, threads }
+        Self { stop, deadline, running, threads }
     }
 
-    /// Begins no further batch and waits until all begun are acknowledged.
+    /// Begins no further batch and waits until all begun are acknowledged, for at most `patience`.
     ///
     /// # Errors
     /// If one is not, or is refused for good.
-    pub fn finish(self) -> Result<()> {
+    pub fn finish(self, patience: Duration) -> Result<()> {
         self.stop.store(true, Ordering::SeqCst);
+        *self.deadline.lock().expect("no holder of this lock panics") = Some(Instant::now() + patience);
         for thread in self.threads {
             thread.join().unwrap_or_else(|_| bail!("a producer panicked"))?;
         }
@@ -132,6 +137,7 @@ struct Sender {
     /// Which route is next.
     turn: usize,
     http: ureq::Agent,
+    end: Arc<Mutex<Option<Instant>>>,
 }
 
 impl Sender {
@@ -164,7 +170,9 @@ impl Sender {
         let deadline = Instant::now() + BATCH_PATIENCE;
         let mut is_retry = false;
         let mut last = String::new();
-        while Instant::now() < deadline {
+        let end = Arc::clone(&self.end);
+        let end = || end.lock().expect("no holder of this lock panics").unwrap_or(deadline);
+        while Instant::now() < deadline.min(end()) {
             let route = self.route(is_retry);
             match self.post(batch, &route.url) {
                 Ok(200) => return Ok(route.is_frontend),
@@ -175,7 +183,7 @@ impl Sender {
             is_retry = true;
             std::thread::sleep(RETRY_PAUSE);
         }
-        bail!("batch {} not acknowledged within {BATCH_PATIENCE:?}: {last}", batch.id)
+        bail!("batch {} not acknowledged in time: {last}", batch.id)
     }
 
     fn post(&self, batch: &Batch, url: &str) -> Result<u16> {
