@@ -1,4 +1,5 @@
-//! Development tasks: `cargo xtask test`, `cargo xtask bench`, `cargo xtask fuzz`.
+//! Development tasks: `cargo xtask test`, `cargo xtask bench`, `cargo xtask fuzz`, and a
+//! Kubernetes for tests: `cargo xtask up`, `down`, `kubectl`, `helm`.
 //!
 //! One command for people and for CI, so that "it passes here" means the same everywhere. Each task
 //! installs what it needs where that is possible and otherwise says exactly what is missing. Nothing
@@ -7,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks on both")]
 
 mod bench;
+mod cluster;
 mod fuzz;
 mod process;
 mod system;
@@ -23,11 +25,16 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test [--fast] [STAGE]...       all checks, or the named stages:
-                                 format clippy docs deny tests doctests fuzz
+                                 format clippy docs deny tests doctests fuzz,
+                                 and kubernetes, which runs only when named
                                  --fast: only format, clippy and the tests without the end-to-end ones
   bench [--json] [NAME]...       benchmarks, or the named ones; --json prints one object a line
   bench --list                   their names
   fuzz [TARGET] [--seconds N]    fuzz one target, or all in turn, N seconds each (60)
+  up [--nodes N]                 start a real Kubernetes of N nodes (2) in namespaces of this machine
+  down                           remove it without a trace
+  kubectl ARGUMENT...            kubectl of that cluster
+  helm ARGUMENT...               Helm of that cluster
 ";
 
 fn main() -> ExitCode {
@@ -46,6 +53,13 @@ fn run(mut arguments: lexopt::Parser) -> Result<ExitCode> {
             Some("test") => test::run(&test_options(&mut arguments)?),
             Some("bench") => bench::run(&bench_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
             Some("fuzz") => fuzz::run(&fuzz_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
+            Some("up") => cluster::up(&up_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
+            Some("down") => {
+                no_options(&mut arguments).and_then(|()| cluster::down()).map(|()| ExitCode::SUCCESS)
+            }
+            Some(name @ ("kubectl" | "helm")) => {
+                cluster::tool(name, &arguments.raw_args()?.collect::<Vec<_>>())
+            }
             _ => bail!("unknown task {task:?}\n\n{USAGE}"),
         },
         Some(Long("help") | Short('h')) => {
@@ -94,6 +108,26 @@ fn fuzz_options(arguments: &mut lexopt::Parser) -> Result<fuzz::Options> {
         }
     }
     Ok(options)
+}
+
+fn up_options(arguments: &mut lexopt::Parser) -> Result<cluster::Options> {
+    let mut options = cluster::Options::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("nodes") => {
+                options.nodes = arguments.value()?.parse().context("--nodes takes a small whole number")?;
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn no_options(arguments: &mut lexopt::Parser) -> Result<()> {
+    match arguments.next()? {
+        Some(argument) => Err(argument.unexpected().into()),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -3,7 +3,7 @@
 //! Only what is missing is installed, and only where we may: system packages as root on a Debian-like
 //! system, components through rustup. Everywhere else the error names what is missing and how to get it.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use anyhow::{Context as _, Result, bail};
 
@@ -49,14 +49,41 @@ pub fn ensure_programs(programs: &[Program]) -> Result<()> {
     if !may_install() {
         bail!("{}", advice(&missing, &packages));
     }
-    eprintln!("installing {}", packages.join(" "));
-    apt_get(&["update", "--quiet"])?;
-    apt_get(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
+    install(&packages)?;
     let missing = self::missing(programs);
     if !missing.is_empty() {
         bail!("installed, but still not there: {}", advice(&missing, &packages));
     }
     Ok(())
+}
+
+/// Sees to it that files of packages are there that are no programs on the search path.
+///
+/// # Errors
+/// How to get them, if they cannot be installed from here.
+pub fn ensure_packages(file: &Path, packages: &[&str]) -> Result<()> {
+    if file.is_file() {
+        return Ok(());
+    }
+    let advice = format!(
+        "missing: `{}`; on Debian or Ubuntu: `apt-get install {}` as root",
+        file.display(),
+        packages.join(" ")
+    );
+    if !may_install() {
+        bail!("{advice}");
+    }
+    install(packages)?;
+    if !file.is_file() {
+        bail!("installed, but still not there: {advice}");
+    }
+    Ok(())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    eprintln!("installing {}", packages.join(" "));
+    apt_get(&["update", "--quiet"])?;
+    apt_get(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
 }
 
 /// Sees to it that the pinned toolchain has a component, for example `clippy` as `cargo clippy`.

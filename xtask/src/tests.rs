@@ -30,6 +30,9 @@ fn parses(task: &str, words: &[&str]) -> bool {
         "test" => test_options(&mut arguments).is_ok(),
         "bench" => bench_options(&mut arguments).is_ok(),
         "fuzz" => fuzz_options(&mut arguments).is_ok(),
+        "up" => up_options(&mut arguments).is_ok(),
+        "down" => no_options(&mut arguments).is_ok(),
+        "kubectl" | "helm" => true,
         _ => false,
     }
 }
