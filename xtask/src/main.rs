@@ -1,4 +1,5 @@
-//! Development tasks: `cargo xtask test`, `bench`, `fuzz`, `lab`, `faults`.
+//! Development tasks: `cargo xtask test`, `bench`, `fuzz`, `lab`, `faults`, and a Kubernetes for tests:
+//! `up`, `down`, `kubectl`, `helm`.
 //!
 //! One command for people and for CI, so that "it passes here" means the same everywhere. Each task
 //! installs what it needs where that is possible and otherwise says exactly what is missing. Nothing
@@ -7,6 +8,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks on both")]
 
 mod bench;
+mod cluster;
 mod fuzz;
 mod lab;
 mod process;
@@ -24,7 +26,8 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test [--fast] [STAGE]...       all checks, or the named stages:
-                                 format clippy docs deny tests doctests fuzz
+                                 format clippy docs deny tests doctests fuzz,
+                                 and kubernetes, which runs only when named
                                  --fast: only format, clippy and the tests without the end-to-end ones
   bench [--json] [NAME]...       benchmarks, or the named ones; --json prints one object a line
   bench --list                   their names
@@ -32,6 +35,10 @@ usage: cargo xtask TASK
   lab up|status|kill|...|down    a whole Taba of real processes to play with; `lab --help` shows all
   faults [--runs N] [--seed S]   seeded faults under traffic, and a check to the event; --json prints
                                  one object a run, --markdown a table; `faults --help` shows all
+  up [--nodes N]                 start a real Kubernetes of N nodes (2) in namespaces of this machine
+  down                           remove it without a trace
+  kubectl ARGUMENT...            kubectl of that cluster
+  helm ARGUMENT...               Helm of that cluster
 ";
 
 fn main() -> ExitCode {
@@ -52,6 +59,13 @@ fn run(mut arguments: lexopt::Parser) -> Result<ExitCode> {
             Some("fuzz") => fuzz::run(&fuzz_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
             Some("lab") => lab::play(arguments.raw_args()?.collect()),
             Some("faults") => lab::faults(&lab::Faults::parse(arguments.raw_args()?.collect())),
+            Some("up") => cluster::up(&up_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
+            Some("down") => {
+                no_options(&mut arguments).and_then(|()| cluster::down()).map(|()| ExitCode::SUCCESS)
+            }
+            Some(name @ ("kubectl" | "helm")) => {
+                cluster::tool(name, &arguments.raw_args()?.collect::<Vec<_>>())
+            }
             _ => bail!("unknown task {task:?}\n\n{USAGE}"),
         },
         Some(Long("help") | Short('h')) => {
@@ -100,6 +114,26 @@ fn fuzz_options(arguments: &mut lexopt::Parser) -> Result<fuzz::Options> {
         }
     }
     Ok(options)
+}
+
+fn up_options(arguments: &mut lexopt::Parser) -> Result<cluster::Options> {
+    let mut options = cluster::Options::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("nodes") => {
+                options.nodes = arguments.value()?.parse().context("--nodes takes a small whole number")?;
+            }
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
+fn no_options(arguments: &mut lexopt::Parser) -> Result<()> {
+    match arguments.next()? {
+        Some(argument) => Err(argument.unexpected().into()),
+        None => Ok(()),
+    }
 }
 
 #[cfg(test)]

@@ -65,16 +65,42 @@ pub fn ensure_programs(programs: &[Program]) -> Result<()> {
     if !may_install() {
         bail!("{}", advice(&missing, &packages));
     }
-    eprintln!("installing {}", packages.join(" "));
-    apt_get(&["update", "--quiet"])?;
-    let services = Services::forbid()?;
-    apt_get(&[&["install", "--yes", "--no-install-recommends"], packages.as_slice()].concat())?;
-    drop(services);
+    install(&packages)?;
     let missing = self::missing(programs);
     if !missing.is_empty() {
         bail!("installed, but still not there: {}", advice(&missing, &packages));
     }
     Ok(())
+}
+
+/// Sees to it that files of packages are there that are no programs on the search path.
+///
+/// # Errors
+/// How to get them, if they cannot be installed from here.
+pub fn ensure_packages(file: &Path, packages: &[&str]) -> Result<()> {
+    if file.is_file() {
+        return Ok(());
+    }
+    let advice = format!(
+        "missing: `{}`; on Debian or Ubuntu: `apt-get install {}` as root",
+        file.display(),
+        packages.join(" ")
+    );
+    if !may_install() {
+        bail!("{advice}");
+    }
+    install(packages)?;
+    if !file.is_file() {
+        bail!("installed, but still not there: {advice}");
+    }
+    Ok(())
+}
+
+fn install(packages: &[&str]) -> Result<()> {
+    eprintln!("installing {}", packages.join(" "));
+    apt_get(&["update", "--quiet"])?;
+    let _no_service_starts = Services::forbid()?;
+    apt_get(&[&["install", "--yes", "--no-install-recommends"], packages].concat())
 }
 
 /// Sees to it that the pinned toolchain has a component, for example `clippy` as `cargo clippy`.

@@ -18,6 +18,7 @@ use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
+use crate::cluster;
 use crate::process;
 use crate::system::{self, C_COMPILER, LAB, REDIS};
 use report::{Outcome, Report};
@@ -28,7 +29,7 @@ use tally::Tally;
 pub struct Options {
     /// Only the stages of the edit-compile-test loop, without the end-to-end tests.
     pub fast: bool,
-    /// These stages only; all if empty.
+    /// These stages only; all that run by default if empty.
     pub stages: Vec<Stage>,
 }
 
@@ -49,11 +50,15 @@ pub enum Stage {
     Doctests,
     /// The fuzz targets on their seeds, on past findings and on mutations of both.
     Fuzz,
+    /// The tests on a real Kubernetes; only when asked for.
+    Kubernetes,
 }
 
 impl Stage {
-    const ALL: [Self; 7] =
+    const DEFAULT: [Self; 7] =
         [Self::Format, Self::Clippy, Self::Docs, Self::Deny, Self::Tests, Self::Doctests, Self::Fuzz];
+    /// Needs root and Go, and minutes.
+    const ASKED_FOR: [Self; 1] = [Self::Kubernetes];
     const FAST: [Self; 3] = [Self::Format, Self::Clippy, Self::Tests];
 
     /// The name it is asked for by.
@@ -66,6 +71,7 @@ impl Stage {
             Self::Tests => "tests",
             Self::Doctests => "doctests",
             Self::Fuzz => "fuzz",
+            Self::Kubernetes => "kubernetes",
         }
     }
 
@@ -74,9 +80,13 @@ impl Stage {
     /// # Errors
     /// The known names, if it is none of them.
     pub fn parse(name: &str) -> Result<Self> {
-        let names = || Self::ALL.map(Self::name).join(", ");
-        let known = Self::ALL.into_iter().find(|stage| stage.name() == name);
+        let names = || Self::known().map(Self::name).collect::<Vec<_>>().join(", ");
+        let known = Self::known().find(|stage| stage.name() == name);
         known.ok_or_else(|| anyhow!("no stage {name:?}; there are {}", names()))
+    }
+
+    fn known() -> impl Iterator<Item = Self> {
+        Self::DEFAULT.into_iter().chain(Self::ASKED_FOR)
     }
 
     fn run(self, options: &Options) -> Result<Outcome> {
@@ -88,6 +98,7 @@ impl Stage {
             Self::Tests => tests(options),
             Self::Doctests => doctests(),
             Self::Fuzz => fuzz_replay(),
+            Self::Kubernetes => kubernetes(),
         }
     }
 }
@@ -100,7 +111,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
     let stages: &[Stage] = match options {
         Options { stages, .. } if !stages.is_empty() => stages,
         Options { fast: true, .. } => &Stage::FAST,
-        Options { .. } => &Stage::ALL,
+        Options { .. } => &Stage::DEFAULT,
     };
     let mut report = Report::default();
     for &stage in stages {
@@ -168,6 +179,16 @@ fn fuzz_replay() -> Result<Outcome> {
     count(fuzz_cargo("test").arg("--no-fail-fast"))
 }
 
+/// Builds the cluster's programs first, so that the tests' own waits do not count it.
+fn kubernetes() -> Result<Outcome> {
+    system::ensure_programs(&[C_COMPILER])?;
+    cluster::prepare()?;
+    let selection = ["--locked", "--package", "taba-e2e", "--features", "kubernetes", "--test", "kubernetes"];
+    process::run(process::cargo().arg("clippy").args(selection).args(["--", "--deny", "warnings"]))?;
+    let runner = std::env::current_exe().context("failed to find our own program")?;
+    count(process::cargo().arg("test").args(selection).env("TABA_XTASK", runner))
+}
+
 const FUZZ_MANIFEST: &str = "fuzz/Cargo.toml";
 
 /// A cargo subcommand on the fuzz targets' own workspace, without libFuzzer and so without a C++
@@ -201,11 +222,11 @@ mod tests {
 
     #[test]
     fn every_stage_is_found_by_its_name() {
-        for stage in Stage::ALL {
+        for stage in Stage::known() {
             assert_eq!(Stage::parse(stage.name()).ok(), Some(stage));
         }
         let error = Stage::parse("lint").expect_err("not a stage");
-        assert!(error.to_string().ends_with("format, clippy, docs, deny, tests, doctests, fuzz"));
+        assert!(error.to_string().ends_with("format, clippy, docs, deny, tests, doctests, fuzz, kubernetes"));
     }
 
     #[test]

@@ -57,7 +57,10 @@ impl Tool {
 }
 
 /// Our folder in the user's cache: `$XDG_CACHE_HOME/taba`, else `~/.cache/taba`.
-fn cache() -> Result<PathBuf> {
+///
+/// # Errors
+/// If the user has no home folder.
+pub fn cache() -> Result<PathBuf> {
     let base = match std::env::var_os("XDG_CACHE_HOME") {
         Some(folder) if Path::new(&folder).is_absolute() => PathBuf::from(folder),
         _ => std::env::home_dir().context("no home folder: set XDG_CACHE_HOME")?.join(".cache"),

@@ -1,0 +1,217 @@
+//! The test cluster itself: what Taba's tests on Kubernetes take for granted.
+//!
+//! Needs root and minutes, so it is built only with the feature `kubernetes`, by `cargo xtask test
+//! kubernetes`. One test, since there is one cluster on a machine and its parts need it in turn.
+
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::Path;
+use std::process::{Child, Command, Output, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+
+const PATIENCE: Duration = Duration::from_secs(180);
+const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/smoke.yaml");
+
+/// Removes the cluster, also after a failed assertion.
+struct Cluster;
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        let _ = xtask(&["down"]).status();
+    }
+}
+
+#[test]
+fn a_cluster_serves_pods_names_volumes_and_figures_and_leaves_no_trace() -> Result<()> {
+    let before = Traces::look()?;
+    ensure!(!Path::new("/var/lib/taba-cluster").exists(), "a cluster is up: run `cargo xtask down` first");
+    let cluster = Cluster;
+    killed_half_way_leaves_no_trace(&before)?;
+
+    run(&["up", "--nodes", "2"])?;
+    let (first, second) = (run(&["kubectl", "get", "pods", "-A", "-o", "name"])?, {
+        run(&["up", "--nodes", "2"])?;
+        run(&["kubectl", "get", "pods", "-A", "-o", "name"])?
+    });
+    assert_eq!(first, second, "a second `up` changes nothing");
+
+    two_nodes_are_ready()?;
+    run(&["kubectl", "apply", "--filename", MANIFEST])?;
+    a_service_answers_by_name_from_both_nodes()?;
+    a_claim_is_bound_and_keeps_what_is_written()?;
+    figures_of_nodes_are_there()?;
+    nothing_outside_can_be_reached()?;
+    run(&["helm", "list", "--all-namespaces"])?;
+
+    drop(cluster);
+    no_trace_since(&before)
+}
+
+/// The control plane is up and the first node's containerd runs: the worst moment to die.
+fn killed_half_way_leaves_no_trace(before: &Traces) -> Result<()> {
+    let mut up = Killed(xtask(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
+    wait_until("a node's containerd", || {
+        ensure!(up.0.try_wait()?.is_none(), "`up` ended too soon");
+        Ok(!processes_of("taba/node1/containerd").is_empty())
+    })?;
+    drop(up);
+    run(&["down"])?;
+    no_trace_since(before)
+}
+
+fn two_nodes_are_ready() -> Result<()> {
+    let path = r#"{range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}"#;
+    let ready = run(&["kubectl", "get", "nodes", "-o", &format!("jsonpath={path}")])?;
+    assert_eq!(ready.trim(), "node1=True node2=True");
+    Ok(())
+}
+
+fn a_service_answers_by_name_from_both_nodes() -> Result<()> {
+    rolled_out("deployment/web")?;
+    rolled_out("deployment/client")?;
+    let path = "jsonpath={.items[*].spec.nodeName}";
+    for label in ["app=web", "app=client"] {
+        let nodes = run(&["kubectl", "get", "pods", "-l", label, "-o", path])?;
+        assert_eq!(nodes.split(' ').collect::<BTreeSet<_>>(), BTreeSet::from(["node1", "node2"]), "{label}");
+    }
+    let clients = run(&["kubectl", "get", "pods", "-l", "app=client", "-o", "name"])?;
+    let servers =
+        run(&["kubectl", "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].metadata.name}"])?;
+    let servers: BTreeSet<_> = servers.split(' ').map(str::to_owned).collect();
+    for client in clients.lines() {
+        let mut answered = BTreeSet::new();
+        wait_until(&format!("answers to {client} from both servers"), || {
+            let url = "http://web.default.svc.cluster.local:8080/";
+            let answer = run(&["kubectl", "exec", client, "--", "fetch", url])?;
+            answered.insert(answer.trim().to_owned());
+            Ok(answered == servers)
+        })?;
+    }
+    Ok(())
+}
+
+fn a_claim_is_bound_and_keeps_what_is_written() -> Result<()> {
+    rolled_out("statefulset/store")?;
+    let phase = run(&["kubectl", "get", "pvc", "data-store-0", "-o", "jsonpath={.status.phase}"])?;
+    assert_eq!(phase, "Bound");
+    run(&["kubectl", "exec", "store-0", "--", "sh", "-c", "echo kept >/data/file"])?;
+    run(&["kubectl", "delete", "pod", "store-0", "--grace-period=1"])?;
+    rolled_out("statefulset/store")?;
+    run(&["kubectl", "wait", "--for=condition=Ready", "pod/store-0", "--timeout=180s"])?;
+    assert_eq!(run(&["kubectl", "exec", "store-0", "--", "cat", "/data/file"])?.trim(), "kept");
+    Ok(())
+}
+
+fn figures_of_nodes_are_there() -> Result<()> {
+    let top = run(&["kubectl", "top", "nodes", "--no-headers"])?;
+    assert_eq!(top.lines().filter(|line| line.contains("Mi")).count(), 2, "{top}");
+    Ok(())
+}
+
+/// An address outside fails at once for want of a route, rather than after a timeout.
+fn nothing_outside_can_be_reached() -> Result<()> {
+    let words = ["kubectl", "exec", "deployment/client", "--", "nc", "-w", "20", "192.0.2.1", "80"];
+    let refused = xtask(&words).output()?;
+    let said = String::from_utf8_lossy(&refused.stderr);
+    assert!(!refused.status.success() && said.contains("unreachable"), "{said}");
+    Ok(())
+}
+
+fn rolled_out(what: &str) -> Result<String> {
+    let timeout = format!("--timeout={}s", PATIENCE.as_secs());
+    let rolled_out = run(&["kubectl", "rollout", "status", what, &timeout]);
+    rolled_out.inspect_err(|_| {
+        let _ = xtask(&["kubectl", "describe", "pods"]).status();
+    })
+}
+
+/// What a cluster could leave behind.
+#[derive(Debug, PartialEq, Eq)]
+struct Traces {
+    mounts: BTreeSet<String>,
+    interfaces: BTreeSet<String>,
+    rules: String,
+    settings: Vec<String>,
+}
+
+impl Traces {
+    fn look() -> Result<Self> {
+        let mounts = fs::read_to_string("/proc/self/mounts")?.lines().map(str::to_owned).collect();
+        let interfaces = fs::read_dir("/sys/class/net")?.flatten();
+        let rules = Command::new("iptables-save").output().context("iptables-save")?;
+        let rules = String::from_utf8(rules.stdout)?;
+        Ok(Self {
+            mounts,
+            interfaces: interfaces.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect(),
+            rules: rules.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n"),
+            settings: ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"]
+                .map(|name| fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default())
+                .to_vec(),
+        })
+    }
+}
+
+fn no_trace_since(before: &Traces) -> Result<()> {
+    assert_eq!(&Traces::look()?, before);
+    assert!(groups("taba").is_empty(), "a control group is left");
+    assert!(!Path::new("/var/lib/taba-cluster").exists(), "a folder is left");
+    // A namespace lives as long as a process in it, and every process of the cluster has one of these.
+    let own = fs::read_link("/proc/self/ns/net")?;
+    for entry in fs::read_dir("/proc")?.flatten() {
+        let command = fs::read_to_string(entry.path().join("cmdline")).unwrap_or_default();
+        let elsewhere = fs::read_link(entry.path().join("ns/net")).is_ok_and(|there| there != own);
+        let ours = command.contains("taba-cluster") || command.contains("containerd-shim");
+        assert!(!(elsewhere && ours), "a process is left: {command}");
+    }
+    Ok(())
+}
+
+/// The folders of a control group in every tree.
+fn groups(name: &str) -> Vec<std::path::PathBuf> {
+    let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
+    let trees =
+        mounts.lines().filter(|line| line.split(' ').nth(2).is_some_and(|kind| kind.starts_with("cgroup")));
+    let folders = trees.filter_map(|line| line.split(' ').nth(1)).map(|tree| Path::new(tree).join(name));
+    folders.filter(|folder| folder.is_dir()).collect()
+}
+
+fn processes_of(group: &str) -> String {
+    let folders = groups(group).into_iter();
+    folders.map(|folder| fs::read_to_string(folder.join("cgroup.procs")).unwrap_or_default()).collect()
+}
+
+/// A process that dies with the test, at once and without a chance to clean up.
+struct Killed(Child);
+
+impl Drop for Killed {
+    fn drop(&mut self) {
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// The task runner that started us.
+fn xtask(words: &[&str]) -> Command {
+    let runner = std::env::var_os("TABA_XTASK").expect("`cargo xtask test kubernetes` runs this test");
+    let mut command = Command::new(runner);
+    command.args(words).stdin(Stdio::null());
+    command
+}
+
+fn run(words: &[&str]) -> Result<String> {
+    let Output { status, stdout, stderr } =
+        xtask(words).output().context("failed to start the task runner")?;
+    ensure!(status.success(), "{words:?} ended with {status}: {}", String::from_utf8_lossy(&stderr));
+    Ok(String::from_utf8(stdout)?)
+}
+
+fn wait_until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    while !so()? {
+        ensure!(Instant::now() < end, "waited in vain for {what}");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    Ok(())
+}

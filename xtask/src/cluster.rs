@@ -1,0 +1,225 @@
+//! A real Kubernetes on this machine for tests: `cargo xtask up`, `down`, `kubectl`, `helm`.
+//!
+//! ```text
+//! namespace "control"                     namespace "node1"
+//!   etcd, API server, controllers,          own root of mounts, own containerd, kubelet, kube-proxy
+//!   scheduler                               pods 10.88.1.0/24
+//!   bridge 10.89.0.1 ──────────────── eth0 10.89.0.11
+//!          └───────────────────────── eth0 10.89.0.12   namespace "node2" …
+//! ```
+//!
+//! Invariants:
+//! - No namespace has a default route, so nothing inside can reach anything outside the machine.
+//! - Every process we start is in a control group below `taba`, and so is all that it starts. That tree is
+//!   the record of what runs: `down` needs no list that a crash could leave incomplete.
+//! - All files are in one folder; namespaces have no names and mounts are the nodes' own, so both end
+//!   with the last process.
+
+mod cgroup;
+mod control;
+mod image;
+mod launch;
+mod layout;
+mod namespace;
+mod node;
+mod programs;
+mod sysctl;
+
+use std::fs::File;
+use std::path::Path;
+use std::process::{ExitCode, Stdio};
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail};
+
+use crate::process;
+use crate::system::{self, Program};
+use layout::Layout;
+pub use programs::Programs;
+
+const CONTAINERD: Program =
+    Program { name: "containerd", what: "containerd", packages: &["containerd", "runc"] };
+const RUNC: Program = Program { name: "runc", what: "runc", packages: &["runc"] };
+const IP: Program = Program { name: "ip", what: "network namespaces and routes", packages: &["iproute2"] };
+const IPTABLES: Program = Program { name: "iptables", what: "iptables", packages: &["iptables"] };
+const CONNTRACK: Program = Program { name: "conntrack", what: "conntrack", packages: &["conntrack"] };
+const BUSYBOX: Program =
+    Program { name: "busybox", what: "a static busybox for images", packages: &["busybox-static"] };
+const NSENTER: Program = Program { name: "nsenter", what: "nsenter", packages: &["util-linux"] };
+
+/// How long a step of the start may take on a slow and busy machine.
+const PATIENCE: Duration = Duration::from_secs(180);
+
+/// What `cargo xtask up` is asked for.
+#[derive(Debug)]
+pub struct Options {
+    /// How many nodes, 1 to [`layout::NODES_MAX`].
+    pub nodes: u8,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { nodes: 2 }
+    }
+}
+
+/// Starts a cluster, or says that it is there already.
+///
+/// # Errors
+/// What is missing on this machine, or which step did not come about.
+pub fn up(options: &Options) -> Result<()> {
+    if !(1..=layout::NODES_MAX).contains(&options.nodes) {
+        bail!("--nodes takes 1 to {}", layout::NODES_MAX);
+    }
+    let begin = Instant::now();
+    let programs = prepare()?;
+    let layout = Layout::new(options.nodes);
+    let _lock = lock()?;
+    match running_nodes(&layout, &programs) {
+        Some(nodes) if nodes == options.nodes => {
+            println!("a cluster of {nodes} nodes is up already; `cargo xtask kubectl get nodes`");
+            return Ok(());
+        }
+        Some(nodes) => bail!("a cluster of {nodes} nodes is up: run `cargo xtask down` first"),
+        None if leftovers(&layout) => {
+            eprintln!("an earlier cluster is there, but not whole: removing it");
+            remove(&layout)?;
+        }
+        None => {}
+    }
+    start(&layout, &programs)?;
+    println!("\na cluster of {} nodes is up in {:.1} s", options.nodes, begin.elapsed().as_secs_f64());
+    println!("kubeconfig: {} (valid in its network namespace)", layout.kubeconfig("admin").display());
+    println!("next: cargo xtask kubectl get pods -A, cargo xtask down");
+    Ok(())
+}
+
+/// Removes the cluster and every trace of it; does nothing where there is none.
+///
+/// # Errors
+/// What could not be removed.
+pub fn down() -> Result<()> {
+    require_root()?;
+    let _lock = lock()?;
+    let layout = Layout::new(layout::NODES_MAX);
+    if !leftovers(&layout) {
+        println!("no cluster is there");
+        return Ok(());
+    }
+    let begin = Instant::now();
+    remove(&layout)?;
+    println!("removed in {:.1} s", begin.elapsed().as_secs_f64());
+    Ok(())
+}
+
+/// Runs `kubectl` or `helm` against the cluster, with the caller's folder, input and output.
+///
+/// # Errors
+/// If no cluster is there.
+pub fn tool(name: &str, arguments: &[std::ffi::OsString]) -> Result<ExitCode> {
+    let layout = Layout::new(layout::NODES_MAX);
+    let control = cgroup::first_process("control/holder")
+        .context("no cluster is there (or this is not root): run `cargo xtask up` first")?;
+    let programs = Programs::locate()?;
+    let mut command = launch::tool(control, false)?;
+    command.stdin(Stdio::inherit()).current_dir(std::env::current_dir().context("no current folder")?);
+    match name {
+        "kubectl" => command.arg(programs.kubernetes()).arg("kubectl"),
+        _ => command.arg(programs.helm()),
+    };
+    command.args(arguments).env("KUBECONFIG", layout.kubeconfig("admin"));
+    let status = command.status().with_context(|| format!("failed to start {name}"))?;
+    Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
+}
+
+/// Installs and builds all that a cluster is made of.
+///
+/// # Errors
+/// What is missing, or what could not be built.
+pub fn prepare() -> Result<Programs> {
+    require_root()?;
+    system::ensure_programs(&[CONTAINERD, RUNC, IP, IPTABLES, CONNTRACK, BUSYBOX, NSENTER])?;
+    system::ensure_packages(Path::new("/usr/lib/cni/ptp"), &["containernetworking-plugins"])?;
+    let programs = step("programs", Programs::ensure)?;
+    step("images", || image::ensure(&programs))?;
+    Ok(programs)
+}
+
+fn start(layout: &Layout, programs: &Programs) -> Result<()> {
+    std::fs::create_dir_all(layout.folder()).context("failed to make the cluster's folder")?;
+    sysctl::remember(layout)?;
+    step("control plane", || control::start(layout, programs))?;
+    step("containers and kubelets", || {
+        namespace::join(layout)?;
+        layout.nodes().try_for_each(|node| node::start(layout, programs, node))
+    })?;
+    step("nodes Ready", || control::wait_for_nodes(layout, programs))?;
+    step("cluster DNS, metrics and storage", || control::install_services(layout, programs))?;
+    std::fs::write(layout.ready_mark(), layout.node_count().to_string())
+        .context("failed to note that the cluster is up")
+}
+
+fn remove(layout: &Layout) -> Result<()> {
+    cgroup::kill_all()?;
+    namespace::unmount_below(layout.folder())?;
+    cgroup::remove_all()?;
+    sysctl::restore(layout)?;
+    layout.remove_folders()
+}
+
+/// How many nodes a whole and answering cluster has.
+fn running_nodes(layout: &Layout, programs: &Programs) -> Option<u8> {
+    let nodes: u8 = std::fs::read_to_string(layout.ready_mark()).ok()?.trim().parse().ok()?;
+    let layout = Layout::new(nodes);
+    let parts = control::PARTS.iter().map(|part| format!("control/{part}"));
+    let of_nodes = layout
+        .nodes()
+        .flat_map(|node| node::PARTS.iter().map(move |part| format!("{}/{part}", layout::node_name(node))));
+    let alive = parts.chain(of_nodes).all(|group| cgroup::first_process(&group).is_some());
+    (alive && control::is_ready(&layout, programs)).then_some(nodes)
+}
+
+fn leftovers(layout: &Layout) -> bool {
+    layout.folder().exists() || cgroup::exists()
+}
+
+fn require_root() -> Result<()> {
+    if process::output(process::program("id").arg("-u"))?.trim() != "0" {
+        bail!("a cluster needs root, for namespaces, mounts and control groups: run this as root");
+    }
+    Ok(())
+}
+
+/// Keeps two runs from building or removing one cluster at the same time.
+fn lock() -> Result<File> {
+    let file = File::create("/run/taba-cluster.lock").context("failed to make the lock file")?;
+    match file.try_lock() {
+        Ok(()) => Ok(file),
+        Err(_) => bail!("another `cargo xtask up` or `down` is at work"),
+    }
+}
+
+fn step<T>(name: &str, work: impl FnOnce() -> Result<T>) -> Result<T> {
+    eprintln!("== {name}");
+    let begin = Instant::now();
+    let result = work().with_context(|| format!("step \"{name}\" did not come about"))?;
+    eprintln!("== {name}: {:.1} s", begin.elapsed().as_secs_f64());
+    Ok(result)
+}
+
+/// Waits until something is so.
+fn wait_until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
+    let end = Instant::now() + PATIENCE;
+    let mut next_word = Instant::now() + Duration::from_secs(10);
+    while !so()? {
+        if Instant::now() > end {
+            bail!("waited {} s in vain: {what}", PATIENCE.as_secs());
+        }
+        if Instant::now() > next_word {
+            eprintln!("   still waiting: {what}");
+            next_word += Duration::from_secs(10);
+        }
+        std::thread::sleep(Duration::from_millis(100));
+    }
+    Ok(())
+}

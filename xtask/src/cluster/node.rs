@@ -1,0 +1,93 @@
+//! A node: its containerd, kubelet and kube-proxy, in namespaces and folders of its own.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result};
+
+use super::control::write_configuration;
+use super::layout::{DNS_ADDRESS, Layout, PODS, node_address, node_name, pod_subnet};
+use super::programs::Programs;
+use super::{cgroup, image, launch, namespace, wait_until};
+use crate::process;
+
+/// The groups of what runs here, pods apart.
+pub const PARTS: [&str; 4] = ["holder", "containerd", "kubelet", "kube-proxy"];
+
+/// Starts a node whose namespaces are there already.
+pub fn start(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
+    let name = node_name(node);
+    let holder = namespace::holder_of(&name)?;
+    write_configurations(layout, node)?;
+    cgroup::ensure(&name)?;
+    let folder = layout.node_folder(node);
+    let in_folder = |file: &str| folder.join(file).display().to_string();
+    let run =
+        |part: &str, words: &[String]| launch::launch(layout, &format!("{name}/{part}"), Some(holder), words);
+
+    let mut containerd =
+        run("containerd", &["containerd".into(), "--config".into(), in_folder("containerd.toml")])?;
+    wait_until(&format!("containerd of {name}"), || {
+        containerd.check()?;
+        Ok(process::succeeds(ctr(holder)?.arg("version")))
+    })?;
+    for archive in image::archives(programs) {
+        process::output(ctr(holder)?.args(["--namespace", "k8s.io", "images", "import"]).arg(archive))?;
+    }
+    let kubernetes = programs.kubernetes().display().to_string();
+    let mut kubelet = run(
+        "kubelet",
+        &[
+            kubernetes.clone(),
+            "kubelet".into(),
+            format!("--config={}", in_folder("kubelet.yaml")),
+            format!("--kubeconfig={}", layout.kubeconfig(&name).display()),
+            format!("--hostname-override={name}"),
+            format!("--node-ip={}", node_address(node)),
+        ],
+    )?;
+    let mut proxy = run(
+        "kube-proxy",
+        &[kubernetes, "kube-proxy".into(), format!("--config={}", in_folder("kube-proxy.yaml"))],
+    )?;
+    wait_until(&format!("kubelet of {name}"), || {
+        kubelet.check()?;
+        proxy.check()?;
+        Ok(fs::read_to_string(layout.log(&format!("{name}/kubelet")))?.contains("Started kubelet"))
+    })
+}
+
+fn ctr(holder: u32) -> Result<Command> {
+    let mut command = launch::tool(holder, true)?;
+    command.arg("ctr");
+    Ok(command)
+}
+
+fn write_configurations(layout: &Layout, node: u8) -> Result<()> {
+    let folder = layout.node_folder(node);
+    fs::create_dir_all(folder.join("network")).context("failed to make a node's folder")?;
+    // No server: what is not in the cluster has no name.
+    fs::write(folder.join("resolv.conf"), "nameserver 127.0.0.1\n").context("failed to write resolv.conf")?;
+    let (name, pki) = (node_name(node), layout.pki().display().to_string());
+    let (group, subnet) = (cgroup::of_node(&name), pod_subnet(node));
+    let (proxy, own) = (layout.kubeconfig("kube-proxy").display().to_string(), folder.display().to_string());
+    let values = [
+        ("NODE", name.as_str()),
+        ("FOLDER", own.as_str()),
+        ("PKI", pki.as_str()),
+        ("CGROUP", group.as_str()),
+        ("POD_SUBNET", subnet.as_str()),
+        ("PODS", PODS),
+        ("DNS_ADDRESS", DNS_ADDRESS),
+        ("KUBECONFIG", proxy.as_str()),
+    ];
+    for (file, to) in [
+        ("containerd.toml", "containerd.toml"),
+        ("kubelet.yaml", "kubelet.yaml"),
+        ("kube-proxy.yaml", "kube-proxy.yaml"),
+        ("network.conflist", "network/10-pods.conflist"),
+    ] {
+        write_configuration(file, &folder.join(to), &values)?;
+    }
+    Ok(())
+}
