@@ -3,6 +3,8 @@
 //!
 //! `cargo xtask faults` runs more of the same.
 
+#![allow(clippy::print_stdout, reason = "what a failed test did is printed by the harness")]
+
 use std::path::Path;
 
 use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
