@@ -7,7 +7,7 @@
 //! own Redis ─┘                           └─▶ follow
 //! ```
 //!
-//! [`Core`] is what must change as a whole. Its lock is held for the commands to the own Redis that belong
+//! `Core` is what must change as a whole. Its lock is held for the commands to the own Redis that belong
 //! to one step, never while another host is waited for.
 
 mod core;

@@ -16,7 +16,7 @@ pub const PASSWORD: &str = "shard-password";
 pub const TOKEN: &str = "keeper-token";
 
 /// Long, because the machine may be busy; nothing waits for it unless something is broken.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// Waits until `check` gives something.
 #[track_caller]

@@ -151,7 +151,7 @@ impl Bound {
         // Before the wait, which itself adds to the offset.
         let offset = field(&self.info()?, "master_repl_offset:")?;
         let all = self.members - 1;
-        let have: usize = redis::cmd("WAIT").arg(all).arg(100).query(&mut self.connection).ok()?;
+        let have: usize = redis::cmd("WAIT").arg(all).arg(20).query(&mut self.connection).ok()?;
         let info = self.info()?;
         let (in_sync, min_in_sync): (String, usize) = redis::cmd("HMGET")
             .arg("taba:shard")
