@@ -31,7 +31,7 @@ impl Roles {
         Some(roles)
     }
 
-    fn held<'a>(self, names: [&'a str; 3]) -> Vec<&'a str> {
+    fn held(self, names: [&str; 3]) -> Vec<&str> {
         let held = [self.frontend, self.backend, self.control];
         names.into_iter().zip(held).filter_map(|(name, held)| held.then_some(name)).collect()
     }

@@ -358,6 +358,7 @@ fn marks(aggregates: &Value, clients: &Value) -> Result<Marks, CallError> {
     Ok(Marks { aggregates: EntryId(aggregates), clients: EntryId(clients) })
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "readers of answers take them whole")]
 fn count(answer: Value) -> Result<usize, CallError> {
     Ok(usize::try_from(reply::number(&answer)?).unwrap_or(usize::MAX))
 }
