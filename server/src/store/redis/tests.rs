@@ -71,7 +71,7 @@ impl TestStore {
             match self.accept(id, parts.clone()).await {
                 Ok(accepted) => return accepted,
                 Err(error) => {
-                    assert!(started.elapsed() < lab::PATIENCE, "{error}: {:?}", self.redis().status())
+                    assert!(started.elapsed() < lab::PATIENCE, "{error}: {:?}", self.redis().status());
                 }
             }
             tokio::time::sleep(Duration::from_millis(5)).await;

@@ -37,7 +37,7 @@ async fn any_order_of_sequences_is_told_apart_as_a_set_of_all_would() {
             let is_stale = seen.last().is_some_and(|highest| *highest > sequence + SEQUENCE_WINDOW);
             match outcome {
                 Err(StoreError::StaleSequence { sequence: told, .. }) => {
-                    assert!(is_stale && told == sequence, "{place}")
+                    assert!(is_stale && told == sequence, "{place}");
                 }
                 Ok(Accepted::New) => assert!(!is_stale && seen.insert(sequence), "{place}"),
                 Ok(Accepted::Duplicate) => assert!(!is_stale && seen.contains(&sequence), "{place}"),
