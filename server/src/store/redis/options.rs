@@ -114,7 +114,8 @@ pub struct RedisOptions {
     /// How long a request waits for a primary that is being looked for. Defaults to 200 ms.
     pub unbound_wait: Duration,
     /// Connections per shard that accept batches. Defaults to 2: one group is under way to the replicas
-    /// while the next one is written.
+    /// while the next one is written. On loopback, where replicas answer sooner than a group is written, one
+    /// does as well.
     pub lanes: usize,
 }
 

@@ -283,14 +283,14 @@ impl Store for RedisStore {
         let fill = |command: &mut Cmd| {
             command.arg(tab);
         };
-        self.read("count clients", vbucket, &scripts::COUNT, fill, count).await
+        self.read("count clients", vbucket, &scripts::COUNT, fill, |answer| count(&answer)).await
     }
 
     async fn count_tabs(&self, vbucket: Vbucket) -> Result<usize, StoreError> {
         let fill = |command: &mut Cmd| {
             command.arg("");
         };
-        self.read("count tabs", vbucket, &scripts::COUNT, fill, count).await
+        self.read("count tabs", vbucket, &scripts::COUNT, fill, |answer| count(&answer)).await
     }
 
     async fn list_tabs(
@@ -358,9 +358,8 @@ fn marks(aggregates: &Value, clients: &Value) -> Result<Marks, CallError> {
     Ok(Marks { aggregates: EntryId(aggregates), clients: EntryId(clients) })
 }
 
-#[allow(clippy::needless_pass_by_value, reason = "readers of answers take them whole")]
-fn count(answer: Value) -> Result<usize, CallError> {
-    Ok(usize::try_from(reply::number(&answer)?).unwrap_or(usize::MAX))
+fn count(answer: &Value) -> Result<usize, CallError> {
+    Ok(usize::try_from(reply::number(answer)?).unwrap_or(usize::MAX))
 }
 
 fn tab_type(head: Value) -> Result<TabType, CallError> {

@@ -21,11 +21,16 @@
 --                       bytes ever pushed before it and not discarded, so that sums need no reading of blocks.
 --       v<n>:d<g>       HASH producer → window, in generation g. A producer moves to the present generation
 --                       when it is used; of the two that count, the older is dropped when a new one begins.
+--                       One field has no name and a value of PADDING, see there.
 --       taba:producers  HASH generation, since (µs when it began)
 --       taba:next       HASH vbucket → id of the next entry, changes → count of accepts that queued
 --       taba:total      HASH vbucket → bytes ever pushed and not discarded
 --       taba:bytes      HASH vbucket → bytes waiting
+--       The last three hold PADDING in a field `padding`.
 local ENTRY_BYTES = 64 -- what Redis needs for an entry besides its block; see `queue_depth.lua`
+-- Redis keeps a hash of up to 512 small values as a list that it searches from the start: 250 fields of 250
+-- took 400 µs, as long as all else here. One value of more than 64 bytes makes it a table for good.
+local PADDING = string.rep('.', 65)
 local WINDOW = 1024 -- taba_core::batch::SEQUENCE_WINDOW
 local WINDOW_EMPTY, WINDOW_FULL = string.rep('\0', WINDOW / 8), string.rep('\255', WINDOW / 8)
 
@@ -119,6 +124,11 @@ end
 local now_key = generation and ':d' .. digits(generation)
 local old_key = generation and ':d' .. digits(generation - 1)
 
+-- How many producers a generation holds, besides the padding.
+local function known(key)
+  return math.max(redis.call('HLEN', key) - 1, 0)
+end
+
 -- Checks. `fresh` are the places in ARGV of vbuckets that the batch is new for.
 local fresh, fields, windows, is_old = {}, {}, {}, {}
 for at = 8, #ARGV, 2 do
@@ -134,11 +144,8 @@ for at = 8, #ARGV, 2 do
     if not value then
       value = redis.call('HGET', key .. old_key, producer)
       is_old[at] = value
-      if not value then
-        local known = redis.call('HLEN', key .. now_key) + redis.call('HLEN', key .. old_key)
-        if known >= producers_max then
-          return redis.error_reply('TABAFULL producers')
-        end
+      if not value and known(key .. now_key) + known(key .. old_key) >= producers_max then
+        return redis.error_reply('TABAFULL producers')
       end
     end
     local added, why = add(value, sequence)
@@ -156,8 +163,7 @@ local next_id = values_of('taba:next', fields)
 local total = values_of('taba:total', fields)
 local waiting = values_of('taba:bytes', fields)
 for index, at in ipairs(fresh) do
-  next_id[index] = tonumber(next_id[index]) or 1
-  total[index], waiting[index] = tonumber(total[index]) or 0, tonumber(waiting[index]) or 0
+  waiting[index] = tonumber(waiting[index]) or 0
   -- An empty queue takes a block of any size: else it could never be stored.
   if waiting[index] > 0 and waiting[index] + #ARGV[at + 1] + ENTRY_BYTES > bytes_max then
     return redis.error_reply('TABAFULL queue bytes')
@@ -166,22 +172,25 @@ end
 
 -- Writes.
 local queued = 0
+local accepted = '-' .. digits(now)
 local next_pairs, total_pairs, waiting_pairs = {}, {}, {}
 for index, at in ipairs(fresh) do
   local vbucket, block = ARGV[at], ARGV[at + 1]
   if #block > 0 then
-    local id = digits(next_id[index]) .. '-' .. digits(now)
-    redis.call('XADD', 'v' .. vbucket .. ':q', id, digits(total[index]), block)
+    -- Digits as they were read: writing a number anew costs as much as a look-up.
+    local id, before = next_id[index] or '1', total[index] or '0'
+    redis.call('XADD', 'v' .. vbucket .. ':q', id .. accepted, before, block)
     local bytes = #block + ENTRY_BYTES
     queued = queued + 1
     local place = queued * 2 - 1
-    next_pairs[place], next_pairs[place + 1] = vbucket, next_id[index] + 1
-    total_pairs[place], total_pairs[place + 1] = vbucket, total[index] + bytes
+    next_pairs[place], next_pairs[place + 1] = vbucket, id + 1
+    total_pairs[place], total_pairs[place + 1] = vbucket, before + bytes
     waiting_pairs[place], waiting_pairs[place + 1] = vbucket, waiting[index] + bytes
   end
   if generation then
     local key = 'v' .. vbucket
     if redis.call('HSET', key .. now_key, producer, windows[at]) == 1 then
+      redis.call('HSETNX', key .. now_key, '', PADDING)
       -- The end of the generation after this one, whoever accepts then or not.
       redis.call('PEXPIREAT', key .. now_key, digits(math.ceil((since + 2 * retention) / 1000)))
     end
@@ -191,8 +200,11 @@ for index, at in ipairs(fresh) do
   end
 end
 if queued > 0 then
-  next_pairs[#next_pairs + 1] = 'changes'
-  next_pairs[#next_pairs + 1] = (tonumber(redis.call('HGET', 'taba:next', 'changes')) or 0) + 1
+  if redis.call('HINCRBY', 'taba:next', 'changes', 1) == 1 then
+    for _, key in ipairs({'taba:next', 'taba:total', 'taba:bytes'}) do
+      redis.call('HSET', key, 'padding', PADDING)
+    end
+  end
   call_in_steps('HSET', 'taba:next', next_pairs)
   call_in_steps('HSET', 'taba:total', total_pairs)
   call_in_steps('HSET', 'taba:bytes', waiting_pairs)

@@ -5,7 +5,7 @@
 -- KEYS:    none
 -- ARGV[1]  term
 -- ARGV[2]  the value of `changes` that the caller knows
--- Reply:   nothing if it is still that, else `taba:next` as {field, value, …}
+-- Reply:   nothing if it is still that, else `taba:next` as {field, value, …}: `changes`, vbuckets and other fields
 if redis.call('HGET', 'taba:next', 'changes') == ARGV[2] then
   return {}
 end

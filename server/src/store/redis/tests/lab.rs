@@ -60,11 +60,13 @@ impl Process {
         panic!("{program} does not start: {}", std::fs::read_to_string(log).unwrap_or_default());
     }
 
-    /// Whether it answers on its port before it ends.
+    /// Whether it answers on its port before it ends. Another test's server may have taken the port and
+    /// answer in its place.
     fn answers(&mut self, port: u16) -> bool {
+        let us = format!("process_id:{}\r\n", self.0.id());
         let mut up = false;
         wait_until("starting a server", || {
-            up = try_ask::<String>(port, &["PING"]).is_ok();
+            up = try_ask::<String>(port, &["INFO", "server"]).is_ok_and(|info| info.contains(&us));
             up || self.0.try_wait().expect("a child of ours").is_some()
         });
         up
