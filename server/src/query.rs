@@ -3,7 +3,7 @@
 //! A tab lives in one vbucket, so a query for a tab asks one store. What the owner in this process holds
 //! in memory is newer than the store and is laid over it; the mark that comes with stored per-client
 //! states says which waiting parts they already include, so nothing is counted twice or missed. Where
-//! another process is the owner, the log takes the place of its memory ([`replay`]).
+//! another process is the owner, the log takes the place of its memory (`replay`).
 
 mod replay;
 

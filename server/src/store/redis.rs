@@ -5,7 +5,7 @@
 //! reads, leases, commits ─▶ links of their own, so that no WAIT holds them up
 //! ```
 //!
-//! Every vbucket has one shard. What must be atomic is one script there ([`scripts`]); a batch over several
+//! Every vbucket has one shard. What must be atomic is one script there (`scripts`); a batch over several
 //! shards is one script on each, and its retry is skipped where it is in already. Each script is told the
 //! term that its connection is bound to, so a connection to a primary that was replaced can do nothing.
 //!
