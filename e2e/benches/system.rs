@@ -2,6 +2,8 @@
 //!
 //! Run by `cargo xtask bench`. The same program is the sender when its first argument is `--sender`.
 
+#[path = "system/cluster.rs"]
+mod cluster;
 #[path = "system/figures.rs"]
 mod figures;
 #[path = "system/sender.rs"]
@@ -19,6 +21,20 @@ const BENCHMARKS: &[Benchmark] = &[
     (&["fresh"], figures::fresh),
     (&["memory"], figures::memory),
     (&["idle"], figures::idle),
+    (
+        &[
+            "accept_redis",
+            "accept_redis.sender",
+            "accept_redis.servers",
+            "accept_redis.primary",
+            "accept_redis.replica",
+            "apply_redis",
+        ],
+        cluster::accept,
+    ),
+    (&["query_redis_p50", "query_redis_p99", "fresh_redis"], cluster::query),
+    (&["redis_bytes"], cluster::bytes),
+    (&["cpu_redis", "growth_shards", "growth_servers"], cluster::growth),
 ];
 
 fn main() -> Result<()> {

@@ -107,10 +107,8 @@ pub fn query(report: &mut Report) -> Result<()> {
         let end = Instant::now() + Duration::from_secs(SECONDS);
         while Instant::now() < end {
             let url = bench.server.url(&format!("/tabs?name={}", tab_name(rng.below(LOADED_TABS) as usize)));
-            let started = Instant::now();
-            let text =
-                agent.get(url).call().context("query")?.into_body().read_to_string().context("read")?;
-            times.push(started.elapsed().as_secs_f64());
+            let (text, took) = timed_get(&agent, &url)?;
+            times.push(took);
             ensure!(text.contains("\"1d\": {\"count\": "), "a loaded tab shows its counts: {text}");
             // About 200 queries a second.
             sleep(Duration::from_millis(5));
@@ -124,6 +122,13 @@ pub fn query(report: &mut Report) -> Result<()> {
     report.figure("query_p50", "s", Limit::None, &p50);
     report.figure("query_p99", "s", Limit::AtMost(0.005), &p99);
     Ok(())
+}
+
+/// An answer, and the seconds it took.
+pub fn timed_get(agent: &ureq::Agent, url: &str) -> Result<(String, f64)> {
+    let started = Instant::now();
+    let text = agent.get(url).call().context("query")?.into_body().read_to_string().context("read")?;
+    Ok((text, started.elapsed().as_secs_f64()))
 }
 
 /// From acknowledged to visible, 99th percentile, at half rate.
@@ -191,7 +196,7 @@ pub fn idle(report: &mut Report) -> Result<()> {
     Ok(())
 }
 
-fn quantile(times: &mut [f64], q: f64) -> f64 {
+pub fn quantile(times: &mut [f64], q: f64) -> f64 {
     times.sort_by(f64::total_cmp);
     let last = times.len().saturating_sub(1);
     times.get(((times.len() as f64 * q) as usize).min(last)).copied().unwrap_or(0.0)

@@ -227,7 +227,7 @@ impl Inside {
 fn inside_run(arguments: Parser) -> Result<()> {
     let inside = Inside::parse(arguments)?;
     if inside.tethered {
-        sandbox::tether(&inside.folder);
+        sandbox::tether();
     }
     let plan = inside.kind.map_or_else(|| Plan::new(inside.seed), |kind| Plan::of_kind(kind, inside.seed));
     let plan = plan.possible(inside.mode);

@@ -326,13 +326,11 @@ pub fn sweep() -> Result<Vec<PathBuf>> {
     Ok(swept)
 }
 
-/// Ends this process, and removes its folder, as soon as standard input does: whoever held it is gone.
-pub fn tether(folder: &Path) {
-    let folder = folder.to_owned();
-    std::thread::spawn(move || {
+/// Ends this process as soon as standard input does: whoever held it is gone. The folder is swept by the next
+/// lab. Removed here, while processes still write to it, it could lose the file by which it is found, and stay.
+pub fn tether() {
+    std::thread::spawn(|| {
         let _ = std::io::stdin().read_to_end(&mut Vec::new());
-        // Unmounted file systems go with the namespace; what remains is swept by the next lab.
-        let _ = std::fs::remove_dir_all(&folder);
         std::process::exit(3);
     });
 }
