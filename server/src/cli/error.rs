@@ -22,7 +22,7 @@ pub enum CliError {
     #[error("{0}")]
     Argument(String),
     /// Nobody answers at the address.
-    #[error("cannot connect to {server}; is Taba running there?")]
+    #[error("cannot connect to {server}; is `taba standalone` running there?")]
     Connect {
         /// The server's URL.
         server: String,
