@@ -6,7 +6,7 @@ mod layout;
 use std::net::SocketAddrV4;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use rustix::process::Pid;
@@ -18,10 +18,11 @@ use super::daemon::{Daemon, child_named};
 use super::host::{AGENT_PORT, SENTINEL_PORT, SERVER_PORT, SharedHost};
 use super::keeper;
 use super::net::{Mode, Network};
+use super::pace::Pace;
 use super::sentinel::Sentinel;
 use super::timeline::Timeline;
 
-/// Longest wait for a cluster to start. It takes some seconds.
+/// Longest wait for each step of a start. All of them take some seconds.
 const START_PATIENCE: Duration = Duration::from_secs(60);
 /// Sentinels of every lab.
 pub const SENTINELS: usize = 3;
@@ -133,6 +134,14 @@ pub struct Cluster {
     pub shim: Option<Shim>,
     /// What happens.
     pub timeline: Arc<Timeline>,
+    /// How fast the machine lets it run.
+    pub pace: Arc<Pace>,
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        self.pace.stop();
+    }
 }
 
 impl Cluster {
@@ -159,17 +168,18 @@ impl Cluster {
         for daemon in self.all().filter(|daemon| !self.is_spare(daemon)) {
             daemon.start()?;
         }
-        let deadline = Instant::now() + START_PATIENCE;
         for shard in &self.shards {
             let first = shard.members.first().context("a shard has members")?;
             let found = || first.keeper.command("/found", &serde_json::json!({}));
-            until(deadline, found).with_context(|| format!("found {}", shard.name))?;
+            self.pace.until(START_PATIENCE, found).with_context(|| format!("found {}", shard.name))?;
             self.timeline.note(format!("founded {}", shard.name));
         }
-        self.introduce_sentinels(deadline)?;
+        self.introduce_sentinels()?;
         let servers = self.frontends.iter().chain(&self.backends).filter(|server| !self.is_spare(server));
         for server in servers {
-            until(deadline, || is_ready(server)).with_context(|| format!("start {}", server.name()))?;
+            self.pace
+                .until(START_PATIENCE, || is_ready(server))
+                .with_context(|| format!("start {}", server.name()))?;
         }
         self.timeline.note("servers are ready");
         Ok(())
@@ -177,7 +187,7 @@ impl Cluster {
 
     /// Waits until every Sentinel knows all replicas and the other Sentinels. They ask for what is new
     /// every ten seconds; here more often until they know.
-    fn introduce_sentinels(&self, deadline: Instant) -> Result<()> {
+    fn introduce_sentinels(&self) -> Result<()> {
         let all_known = |sentinel: &Daemon| -> Result<()> {
             let mut sentinel = Sentinel::connect(sentinel_address(sentinel))?;
             sentinel.ask_info_every(Duration::from_millis(200))?;
@@ -190,7 +200,7 @@ impl Cluster {
             sentinel.ask_info_every(Duration::from_secs(10))
         };
         for sentinel in &self.sentinels {
-            until(deadline, || all_known(sentinel)).context("introduce the Sentinels")?;
+            self.pace.until(START_PATIENCE, || all_known(sentinel)).context("introduce the Sentinels")?;
         }
         self.timeline.note("Sentinels know everyone");
         Ok(())
@@ -279,18 +289,4 @@ pub fn is_ready(server: &Daemon) -> Result<()> {
     let agent: ureq::Agent = config.into();
     agent.get(format!("{}/readyz", url(server, SERVER_PORT))).call().context("ask whether it is ready")?;
     Ok(())
-}
-
-/// Tries again and again until it works or time is up; then why it did not.
-///
-/// # Errors
-/// The last error.
-pub fn until<T>(deadline: Instant, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    loop {
-        match attempt() {
-            Ok(done) => return Ok(done),
-            Err(error) if Instant::now() > deadline => return Err(error.context("time is up")),
-            Err(_) => std::thread::sleep(Duration::from_millis(50)),
-        }
-    }
 }

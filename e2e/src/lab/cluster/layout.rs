@@ -13,6 +13,7 @@ use crate::lab::daemon::{Daemon, Launch};
 use crate::lab::host::{AGENT_PORT, KEEPER_PORT, REDIS_PORT, SENTINEL_PORT, SERVER_PORT, SharedHost};
 use crate::lab::keeper;
 use crate::lab::net::{self, Mode, Network};
+use crate::lab::pace::Pace;
 use crate::lab::timeline::Timeline;
 
 /// Room for the data of a Redis: a run writes some MB, and an append-only file is rewritten beside itself.
@@ -73,6 +74,7 @@ impl<'a> Layout<'a> {
         let agents = self.agents(&names("agent", self.size.agents), &urls)?;
         let apps = self.hosts(&names("app", self.size.apps))?;
         let Self { network, common, size, shim, .. } = self;
+        let pace = Pace::start();
         Ok(Cluster {
             network,
             common,
@@ -85,6 +87,7 @@ impl<'a> Layout<'a> {
             apps,
             shim,
             timeline,
+            pace,
         })
     }
 
