@@ -24,6 +24,7 @@ pub mod host;
 pub mod inject;
 pub mod keeper;
 pub mod net;
+pub mod pace;
 pub mod plan;
 pub mod reader;
 pub mod report;

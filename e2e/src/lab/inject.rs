@@ -7,12 +7,12 @@ mod moves;
 mod processes;
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 
 use super::books::Books;
-use super::cluster::{Cluster, Member, until};
+use super::cluster::{Cluster, Member};
 use super::daemon::Daemon;
 use super::fault::Kind;
 use super::plan::{Fault, Plan};
@@ -25,6 +25,9 @@ use crate::rng::Rng;
 
 /// Longest graceful stop. A primary hands over first, a server drains.
 const STOP_PATIENCE: Duration = Duration::from_secs(25);
+
+/// Longest wait for a primary to strike.
+const ROLE_PATIENCE: Duration = Duration::from_secs(5);
 
 /// What faults need.
 pub struct Scene {
@@ -91,7 +94,7 @@ impl Scene {
         let now = || u64::try_from(self.cluster.timeline.elapsed().as_millis()).unwrap_or(u64::MAX);
         if kind.is_alone() {
             self.note("waiting until everything is whole");
-            verdict::await_whole(&self.cluster, &self.watch, Instant::now() + CONVERGENCE)
+            verdict::await_whole(&self.cluster, &self.watch, CONVERGENCE)
                 .with_context(|| format!("before {kind}"))?;
         }
         self.note(format!("FAULT {kind} for {} ms", fault.length.as_millis()));
@@ -157,9 +160,8 @@ impl Scene {
 
     /// The number of a shard's primary. If none says it is, the first: some member must be struck.
     fn primary_of(&self, shard: usize) -> usize {
-        let deadline = Instant::now() + Duration::from_secs(5);
         let primary = || self.watch.primary(shard).context("no member is open");
-        until(deadline, primary).unwrap_or(0)
+        self.cluster.pace.until(ROLE_PATIENCE, primary).unwrap_or(0)
     }
 
     fn a_primary(&self, rng: &mut Rng) -> Result<&Member> {

@@ -60,6 +60,12 @@ impl Readers {
         Self { stop, counts, threads }
     }
 
+    /// What came of the questions so far.
+    #[must_use]
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Ends the readers.
     #[must_use]
     pub fn finish(self) -> Arc<Counts> {

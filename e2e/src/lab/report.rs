@@ -21,7 +21,7 @@ pub struct FaultGap {
 }
 
 /// What came of a run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub struct Outcome {
     /// Its seed.
     pub seed: u64,
@@ -39,6 +39,8 @@ pub struct Outcome {
     pub gaps: Vec<FaultGap>,
     /// From the end of the last fault until everything was whole.
     pub convergence_ms: u64,
+    /// By how much the machine slowed the run down; 1 is not at all.
+    pub slowdown: f64,
     /// What went wrong.
     pub errors: Vec<String>,
 }
@@ -56,6 +58,7 @@ impl Outcome {
             gap_ms: 0,
             gaps: Vec::new(),
             convergence_ms: 0,
+            slowdown: 1.0,
             errors: Vec::new(),
         }
     }
@@ -84,6 +87,7 @@ impl Outcome {
             "gap_ms": self.gap_ms,
             "gaps": gaps,
             "convergence_ms": self.convergence_ms,
+            "slowdown": (self.slowdown * 10.0).round() / 10.0,
             "ok": self.is_ok(),
         });
         if !self.errors.is_empty() {
@@ -120,6 +124,7 @@ impl Outcome {
             gap_ms: number(&object, "gap_ms")?,
             gaps: list("gaps")?.iter().map(gap).collect::<Result<_>>()?,
             convergence_ms: number(&object, "convergence_ms")?,
+            slowdown: object.get("slowdown").and_then(Value::as_f64).context("an outcome has a slowdown")?,
             errors: error.map(str::to_owned).into_iter().collect(),
         })
     }
@@ -184,6 +189,10 @@ impl Summary {
     pub fn markdown(&self) -> String {
         let mut out = format!("{}.\n\n", self.line());
         let convergence = sorted(self.outcomes.iter().map(|outcome| outcome.convergence_ms));
+        let mut slowdowns: Vec<_> = self.outcomes.iter().map(|outcome| outcome.slowdown).collect();
+        slowdowns.sort_by(f64::total_cmp);
+        let median = slowdowns.get(slowdowns.len() / 2).copied().unwrap_or(1.0);
+        let _ = writeln!(out, "Slowed down by the machine by {median:.1} (median; 1 is not at all).\n");
         let _ = writeln!(out, "Whole again after the last fault: {}.\n", percentiles(&convergence));
         out.push_str("| fault | times | alone | gap p50 ms | gap p90 ms | gap p99 ms | gap max ms |\n");
         out.push_str("|---|---|---|---|---|---|---|\n");

@@ -11,13 +11,14 @@ use anyhow::{Context, Result, bail};
 
 use super::argv::Programs;
 use super::books::{Books, Difference};
-use super::cluster::{Cluster, Size, until};
+use super::cluster::{Cluster, Size};
 use super::fault::Kind;
 use super::host::{REDIS_PORT, SERVER_PORT};
 use super::inject::{Scene, Struck};
 use super::net::Mode;
+use super::pace::Pace;
 use super::plan::Plan;
-use super::reader::Readers;
+use super::reader::{Counts, Readers};
 use super::report::{FaultGap, Outcome};
 use super::tap::Tap;
 use super::timeline::Timeline;
@@ -25,18 +26,18 @@ use super::traffic::{Routes, Traffic};
 use super::verdict;
 use super::watch::Watch;
 
-/// How long a cluster may take to be whole after the last fault is made good. A deposed primary is turned
+/// How long, in fair time, a cluster may take to be whole after the last fault is made good. A deposed primary is turned
 /// into a replica by Sentinel only after ten seconds, and Sentinels look at replicas every ten.
 pub const CONVERGENCE: Duration = Duration::from_secs(45);
-/// Longest wait for the first acknowledgements.
-const WARM_UP: Duration = Duration::from_secs(20);
+/// Longest wait for some acknowledgements, and for a complete answer, while everything is whole.
+const FLOWING: Duration = Duration::from_secs(20);
 /// Batches before the first fault.
 const WARM_UP_BATCHES: usize = 40;
 /// Batches after everything is whole.
 const COOL_DOWN_BATCHES: usize = 20;
 
 /// How long producers may go on retrying after the end. Everything is whole by then, or will not be.
-const LAST_BATCHES: Duration = Duration::from_secs(20);
+const LAST_BATCHES: Duration = Duration::from_secs(60);
 
 /// What a run is to do.
 #[derive(Clone, Debug)]
@@ -115,7 +116,7 @@ fn with_traffic(
     outcome: &mut Outcome,
 ) -> Result<()> {
     let timeline = &cluster.timeline;
-    verdict::await_whole(cluster, watch, Instant::now() + CONVERGENCE).context("be whole at the start")?;
+    verdict::await_whole(cluster, watch, CONVERGENCE).context("be whole at the start")?;
     let routes =
         Arc::new(Routes { frontends: RwLock::new(cluster.frontend_urls()), agents: cluster.agent_urls() });
     let traffic = Traffic::start(&cluster.apps, options.plan.seed, &routes, books, timeline);
@@ -127,14 +128,14 @@ fn with_traffic(
         routes,
         taps,
     };
-    let played = play(&scene, &traffic, &options.plan, outcome);
+    let played = play(&scene, &traffic, &options.plan, outcome)
+        .and_then(|()| await_answer(&cluster.pace, readers.counts()).context("after the last fault"));
     // Even after a failure: what was begun must be acknowledged, and what was acknowledged be there.
     let finished = traffic.finish(LAST_BATCHES).context("finish the traffic");
     let counts = readers.finish();
     timeline.note(format!("readers: {counts:?}"));
-    if counts.complete.load(Ordering::Relaxed) == 0 {
-        timeline.violation("no query was ever answered completely");
-    }
+    outcome.slowdown = cluster.pace.slowdown();
+    timeline.note(format!("the machine slowed this down by {:.1}", outcome.slowdown));
     let compared = verdict::compare(cluster, &books.total()).context("compare with the ledger");
     if let Ok(difference) = &compared {
         note_difference(outcome, difference);
@@ -143,19 +144,19 @@ fn with_traffic(
 }
 
 fn play(scene: &Scene, traffic: &Traffic, plan: &Plan, outcome: &mut Outcome) -> Result<()> {
-    let (books, timeline) = (&scene.books, &scene.cluster.timeline);
+    let (books, timeline, pace) = (&scene.books, &scene.cluster.timeline, &scene.cluster.pace);
     let now = || u64::try_from(timeline.elapsed().as_millis()).unwrap_or(u64::MAX);
-    await_batches(books, traffic, WARM_UP_BATCHES, WARM_UP).context("before the first fault")?;
+    await_batches(pace, books, traffic, WARM_UP_BATCHES).context("before the first fault")?;
     let from = now();
     timeline.note("traffic flows");
     let struck = scene.play(plan)?;
     let healed = Instant::now();
     timeline.note("everything is made good");
-    let whole = verdict::await_whole(&scene.cluster, &scene.watch, healed + CONVERGENCE);
+    let whole = verdict::await_whole(&scene.cluster, &scene.watch, CONVERGENCE);
     outcome.convergence_ms = u64::try_from(healed.elapsed().as_millis()).unwrap_or(u64::MAX);
     timeline.note("whole");
     let flowing = whole.with_context(|| format!("be whole within {CONVERGENCE:?}")).and_then(|()| {
-        await_batches(books, traffic, COOL_DOWN_BATCHES, WARM_UP).context("after the last fault")
+        await_batches(pace, books, traffic, COOL_DOWN_BATCHES).context("after the last fault")
     });
     outcome.gap_ms = books.gap_ms(from, now());
     outcome.gaps = gaps(&struck, plan, books, now());
@@ -175,7 +176,7 @@ fn gaps(struck: &[Struck], plan: &Plan, books: &Books, end: u64) -> Vec<FaultGap
         .collect()
 }
 
-fn await_batches(books: &Books, traffic: &Traffic, count: usize, patience: Duration) -> Result<()> {
+fn await_batches(pace: &Pace, books: &Books, traffic: &Traffic, count: usize) -> Result<()> {
     let before = books.batches();
     let some = || {
         if !traffic.is_whole() {
@@ -183,7 +184,16 @@ fn await_batches(books: &Books, traffic: &Traffic, count: usize, patience: Durat
         }
         if books.batches() >= before + count { Ok(()) } else { bail!("too few batches are acknowledged") }
     };
-    until(Instant::now() + patience, some)
+    pace.until(FLOWING, some)
+}
+
+fn await_answer(pace: &Pace, counts: &Counts) -> Result<()> {
+    let complete = || counts.complete.load(Ordering::Relaxed);
+    let before = complete();
+    pace.until(
+        FLOWING,
+        || if complete() > before { Ok(()) } else { bail!("no query is answered completely") },
+    )
 }
 
 fn install_taps(cluster: &Cluster, plan: &Plan) -> Result<Vec<Arc<Tap>>> {

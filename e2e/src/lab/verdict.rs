@@ -1,12 +1,12 @@
 //! Whether a cluster is whole again, and whether it shows exactly what was acknowledged.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
 use super::books::Difference;
-use super::cluster::{Cluster, is_ready, until, url};
+use super::cluster::{Cluster, is_ready, url};
 use super::host::SERVER_PORT;
 use super::reader;
 use super::watch::Watch;
@@ -43,10 +43,10 @@ pub fn whole(cluster: &Cluster, watch: &Watch) -> Result<()> {
 /// Waits until everything is whole, and notes what is not whenever that changes.
 ///
 /// # Errors
-/// What is not whole at the deadline.
-pub fn await_whole(cluster: &Cluster, watch: &Watch, deadline: Instant) -> Result<()> {
+/// What is not whole when patience ends.
+pub fn await_whole(cluster: &Cluster, watch: &Watch, patience: Duration) -> Result<()> {
     let mut noted = String::new();
-    until(deadline, || {
+    cluster.pace.until(patience, || {
         let outcome = whole(cluster, watch);
         if let Err(error) = &outcome {
             let why = format!("not whole: {error:#}");
@@ -98,7 +98,6 @@ fn vbuckets_owned(server: &str) -> Result<u64> {
 /// # Errors
 /// If a frontend does not answer.
 pub fn compare(cluster: &Cluster, ledger: &Ledger) -> Result<Difference> {
-    let deadline = Instant::now() + VISIBLE;
     let http = reader::http(PATIENCE);
     for frontend in cluster.frontend_urls() {
         for query in ["/tabs", "/tabs?re=1&client=."] {
@@ -109,7 +108,7 @@ pub fn compare(cluster: &Cluster, ledger: &Ledger) -> Result<Difference> {
                 last = Difference::between(ledger, &shown);
                 if last.is_none() { Ok(()) } else { bail!("totals differ") }
             };
-            if let Err(error) = until(deadline, equal) {
+            if let Err(error) = cluster.pace.until(VISIBLE, equal) {
                 if last.is_none() {
                     return Err(error.context(url));
                 }

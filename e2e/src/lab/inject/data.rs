@@ -9,7 +9,7 @@ use anyhow::{Context, Result, bail};
 
 use super::{Scene, index, one};
 use crate::lab::argv::MemberName;
-use crate::lab::cluster::{Cluster, Member, until};
+use crate::lab::cluster::{Cluster, Member};
 use crate::lab::host::{KEEPER_PORT, REDIS_PORT};
 use crate::rng::Rng;
 
@@ -99,7 +99,7 @@ impl Scene {
         let [in_sync] = others[..] else { bail!("this fault needs two replicas") };
         self.note(format!("kill {}", members[away].daemon.name()));
         members[away].daemon.kill(false)?;
-        until(Instant::now() + SHRINK_PATIENCE, || self.in_sync_of(at, primary, 2))?;
+        self.cluster.pace.until(SHRINK_PATIENCE, || self.in_sync_of(at, primary, 2))?;
         self.await_batches(20)?;
         self.note(format!(
             "kill {} and {}, and delete the data of the latter",
@@ -130,7 +130,7 @@ impl Scene {
         let some = || {
             if self.books.batches() >= before + count { Ok(()) } else { bail!("nothing is acknowledged") }
         };
-        until(Instant::now() + SHRINK_PATIENCE, some)
+        self.cluster.pace.until(SHRINK_PATIENCE, some)
     }
 
     /// Watches that no member but the dead one is open, and that one of them says why.

@@ -1,12 +1,11 @@
 //! Faults of links: cut one way or both, slow, lossy, and replies that get lost at the worst moment.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Result, bail};
 
 use super::{Scene, index, one, shuffle};
-use crate::lab::cluster::until;
 use crate::lab::host::{Link, SharedHost};
 use crate::rng::Rng;
 
@@ -78,7 +77,7 @@ impl Scene {
             std::thread::sleep(length.min(Duration::from_secs(3)) / u32::try_from(times).unwrap_or(1));
         }
         let some = || if lost() > before { Ok(()) } else { bail!("no reply came that could be lost") };
-        let outcome = until(Instant::now() + REPLY_PATIENCE, some);
+        let outcome = self.cluster.pace.until(REPLY_PATIENCE, some);
         self.taps.iter().for_each(|tap| tap.rest());
         self.note(format!("lost {} replies", lost() - before));
         outcome

@@ -1,12 +1,12 @@
 //! Planned changes under traffic: handover, and servers that come and go.
 
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 
 use super::{Scene, one};
-use crate::lab::cluster::{until, url};
+use crate::lab::cluster::url;
 use crate::lab::daemon::Daemon;
 use crate::lab::host::SERVER_PORT;
 use crate::lab::run::CONVERGENCE;
@@ -26,7 +26,7 @@ impl Scene {
             }
             answer
         };
-        until(Instant::now() + CONVERGENCE, attempt).map(drop)
+        self.cluster.pace.until(CONVERGENCE, attempt).map(drop)
     }
 
     /// One backend more, then one less, then as before.

@@ -7,7 +7,7 @@ use anyhow::{Context, Result};
 use rustix::process::{Signal, kill_process};
 
 use super::{STOP_PATIENCE, Scene, moment, shuffle};
-use crate::lab::cluster::{Member, is_ready, until};
+use crate::lab::cluster::{Member, is_ready};
 use crate::lab::daemon::Daemon;
 use crate::lab::run::CONVERGENCE;
 use crate::lab::verdict;
@@ -111,8 +111,9 @@ impl Scene {
         let replicas = (0..shard.members.len()).filter(|member| *member != primary);
         for member in replicas.chain([primary]) {
             self.restart(&shard.members[member].daemon)?;
-            let deadline = Instant::now() + CONVERGENCE;
-            until(deadline, || verdict::whole_shard(&self.cluster, &self.watch, at))
+            self.cluster
+                .pace
+                .until(CONVERGENCE, || verdict::whole_shard(&self.cluster, &self.watch, at))
                 .context("after a restart")?;
         }
         Ok(())
@@ -137,7 +138,9 @@ impl Scene {
     }
 
     pub(super) fn await_ready(&self, server: &Daemon) -> Result<()> {
-        until(Instant::now() + CONVERGENCE, || is_ready(server))
+        self.cluster
+            .pace
+            .until(CONVERGENCE, || is_ready(server))
             .with_context(|| format!("wait for {}", server.name()))
     }
 }
