@@ -13,6 +13,7 @@ use tokio::time::timeout;
 
 use crate::address::Address;
 use crate::config::Config;
+use crate::redis::info::Info;
 
 /// Longest wait for one Sentinel.
 const SENTINEL_TIMEOUT: Duration = Duration::from_millis(300);
@@ -27,6 +28,17 @@ pub struct SeenReplica {
     pub address: Address,
     /// Sentinel would consider it.
     pub promotable: bool,
+}
+
+/// What Sentinels made of the wish for a failover.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Failover {
+    /// One has begun it.
+    Begun,
+    /// One is under way, or none could be asked.
+    NotNow,
+    /// They would, but no replica is good enough for them.
+    NoReplica,
 }
 
 /// All Sentinels of the shard.
@@ -59,17 +71,29 @@ impl Sentinel {
         }
     }
 
-    /// Whether it begins a failover, or has begun one.
-    async fn accepts(&self, failover: &Cmd) -> bool {
-        let asked = async { failover.query_async::<()>(&mut self.connection().await?).await };
+    async fn fail_over(&self, shard: &str) -> Failover {
+        let mut command = cmd("SENTINEL");
+        command.arg("FAILOVER").arg(shard);
+        let asked = async { command.query_async::<()>(&mut self.connection().await?).await };
         match timeout(FAILOVER_TIMEOUT, asked).await {
-            Ok(Ok(())) => true,
+            Ok(Ok(())) => Failover::Begun,
             Ok(Err(error)) => {
                 tracing::debug!(%error, "a sentinel refuses a failover");
-                error.code() == Some("INPROG")
+                match error.code() {
+                    Some("INPROG") => Failover::Begun,
+                    Some("NOGOODSLAVE") => Failover::NoReplica,
+                    _ => Failover::NotNow,
+                }
             }
-            Err(_) => false,
+            Err(_) => Failover::NotNow,
         }
+    }
+
+    /// Whether it acts: a Sentinel that was stopped for 2 s, or whose clock jumped, only watches for the
+    /// next 30. It still accepts a failover then, and lets it lie.
+    async fn acts(&self) -> bool {
+        let info = self.query::<String>(cmd("INFO").arg("sentinel"), SENTINEL_TIMEOUT).await;
+        info.is_some_and(|info| Info::new(&info).text("sentinel_tilt") == "0")
     }
 
     async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
@@ -117,36 +141,38 @@ impl Sentinels {
         majority(self.each.len(), named)
     }
 
-    /// Whether a failover is under way, by any Sentinel. Another one that begins meanwhile can leave two
+    /// Whether a failover is under way, by any Sentinel that acts. Another one that begins meanwhile can leave two
     /// configurations with the same epoch, which Sentinels never reconcile by themselves.
     pub async fn is_failing_over(&self) -> bool {
         let mut command = cmd("SENTINEL");
         command.arg("MASTER").arg(&self.shard);
-        let asked =
-            self.each.iter().map(|one| one.query::<HashMap<String, String>>(&command, SENTINEL_TIMEOUT));
-        let is_under_way = |fields: HashMap<String, String>| {
-            fields.get("flags").is_some_and(|flags| flags.contains("failover_in_progress"))
-        };
-        join_all(asked).await.into_iter().flatten().any(is_under_way)
+        let command = &command;
+        let asked = self.each.iter().map(|one| async move {
+            let fields = one.query::<HashMap<String, String>>(command, SENTINEL_TIMEOUT).await?;
+            let is_flagged = fields.get("flags")?.contains("failover_in_progress");
+            Some(is_flagged && one.acts().await)
+        });
+        join_all(asked).await.into_iter().flatten().any(|is_under_way| is_under_way)
     }
 
-    /// Asks for a failover: of each Sentinel in turn, from `first` on, that sees enough others. Returns
-    /// whether one accepted.
-    pub async fn fail_over(&self, first: usize) -> bool {
+    /// Asks for a failover: of each Sentinel in turn, from `first` on, that acts and sees enough others.
+    pub async fn fail_over(&self, first: usize) -> Failover {
         if self.is_failing_over().await {
-            return false;
+            return Failover::NotNow;
         }
+        let mut outcome = Failover::NotNow;
         let turns = (0..self.each.len()).map(|turn| &self.each[(first + turn) % self.each.len()]);
         for sentinel in turns {
-            if self.sees_quorum(sentinel).await {
-                let mut command = cmd("SENTINEL");
-                command.arg("FAILOVER").arg(&self.shard);
-                if sentinel.accepts(&command).await {
-                    return true;
-                }
+            if !sentinel.acts().await || !self.sees_quorum(sentinel).await {
+                continue;
+            }
+            match sentinel.fail_over(&self.shard).await {
+                Failover::NotNow => {}
+                Failover::NoReplica => outcome = Failover::NoReplica,
+                Failover::Begun => return Failover::Begun,
             }
         }
-        false
+        outcome
     }
 
     /// Whether a Sentinel could fail over.

@@ -11,6 +11,8 @@ use crate::decide::Millis;
 use crate::decide::votes::{Answer, Ballot, Verdict, Vote, count};
 use crate::mutants::Mutant;
 use crate::peers::PeerError;
+use crate::redis::local::LocalError;
+use crate::sentinel::Failover;
 use crate::shard::Position;
 
 use super::{Keeper, KeeperError};
@@ -169,9 +171,27 @@ impl Keeper {
         }
         let member = member.unwrap_or("another member");
         let first = rand::random_range(0..self.config.sentinels.len());
-        let accepted = self.sentinels.fail_over(first).await;
-        tracing::info!(member, accepted, "asked sentinel to fail over to the member that has more");
+        let outcome = self.sentinels.fail_over(first).await;
+        tracing::info!(member, ?outcome, "asked sentinel to fail over to the member that has more");
+        if outcome == Failover::NoReplica
+            && let Err(error) = self.look_good_again().await
+        {
+            tracing::warn!(%error, "the own link looks broken for too long to sentinel");
+        }
         KeeperError::Unavailable(format!("{member} has more; waiting for sentinel to choose it"))
+    }
+
+    /// Sentinel promotes no replica whose link broke more than ten `down-after` before the primary was seen
+    /// to be down, and if that primary is up but closed, never will. So a member without a link forgets
+    /// since when it has none.
+    async fn look_good_again(&self) -> Result<(), LocalError> {
+        let mut core = self.core().await;
+        self.look(&mut core).await?;
+        let is_cut = core.observed.as_ref().is_some_and(|observed| !observed.is_primary && !observed.link_up);
+        if is_cut {
+            self.local.forget_broken_link().await?;
+        }
+        Ok(())
     }
 
     /// Keeps all but one from being promoted for a while.

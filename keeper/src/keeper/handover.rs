@@ -12,6 +12,7 @@ use crate::api::{HandoverAnswer, HandoverRequest};
 use crate::config::Member;
 use crate::mutants::Mutant;
 use crate::redis::FENCE;
+use crate::sentinel::Failover;
 
 use super::{Keeper, KeeperError};
 
@@ -135,7 +136,7 @@ impl Keeper {
             self.wait_for_all(term, last, targets).await?;
         }
         let first = rand::random_range(0..self.config.sentinels.len());
-        if !self.sentinels.fail_over(first).await {
+        if self.sentinels.fail_over(first).await != Failover::Begun {
             return Err(KeeperError::Unavailable("no sentinel accepted the failover".to_owned()));
         }
         let (primary, term) = self.wait_for_open(term).await?;

@@ -9,7 +9,7 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
 };
-use redis::{ErrorKind, FromRedisValue, RedisConnectionInfo, Script, ServerErrorKind, cmd};
+use redis::{ErrorKind, FromRedisValue, RedisConnectionInfo, Script, ServerErrorKind, cmd, pipe};
 use thiserror::Error;
 use tokio::sync::Mutex;
 
@@ -184,6 +184,18 @@ impl Local {
         self.disarm().await?;
         let nobody = Address::nobody();
         self.replica_of(&nobody).await
+    }
+
+    /// Forgets since when there is no link; only becoming a primary does that. It is none for no command in
+    /// between, so nothing is written or expires meanwhile.
+    pub async fn forget_broken_link(&self) -> Result<()> {
+        self.disarm().await?;
+        let nobody = Address::nobody();
+        let mut both = pipe();
+        both.atomic().cmd("REPLICAOF").arg("NO").arg("ONE").ignore();
+        both.cmd("REPLICAOF").arg(&nobody.host).arg(nobody.port).ignore();
+        let outcome = async { both.query_async(&mut self.commands.connection().await?).await }.await;
+        self.commands.checked("forget a broken link", outcome).await
     }
 
     /// Follows the primary of a term. The handshake with whoever was followed before is given up.
