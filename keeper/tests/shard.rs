@@ -2,8 +2,12 @@
 
 mod support;
 
+use std::time::Duration;
+
+use rustix::process::Signal;
 use serde_json::json;
 
+use support::sentinel::Sentinel;
 use support::shard::Shard;
 use support::until;
 
@@ -140,6 +144,52 @@ fn a_primary_that_comes_back_empty_wipes_nobody() {
             .then(|| support::shard::held(&shard.keepers[0]))
             .filter(|held| ledger.acknowledged.is_subset(held))
     });
+}
+
+#[test]
+fn sentinels_that_only_watch_after_a_stop_hold_nobody_up() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    for sentinel in &shard.sentinels[1..] {
+        sentinel.signal(Signal::STOP);
+        // Longer than the 2 s that Sentinel takes for a jump of its clock.
+        std::thread::sleep(Duration::from_millis(2_200));
+        sentinel.signal(Signal::CONT);
+        until("the sentinel only watches", || sentinel.only_watches().then_some(()));
+    }
+    let named_a = || shard.sentinels.iter().all(|one| one.names() == shard.sentinels[0].names());
+    until("sentinels agree", || named_a().then_some(()));
+    shard.keeper("a").kill();
+    shard.keeper("a").wipe();
+    shard.keeper("a").start();
+    shard.until_primary_other_than("a");
+    assert!(shard.sentinels[1].only_watches(), "it took longer than Sentinel only watches");
+    writer.until_more(200);
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
+#[test]
+fn a_replica_without_a_link_for_long_is_promoted_all_the_same() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    let ledger = writer.finish();
+    // Nobody can choose another primary while the links break.
+    shard.sentinels.iter_mut().for_each(Sentinel::kill);
+    shard.keeper("a").kill();
+    shard.keeper("a").wipe();
+    shard.keeper("a").start();
+    // Ten `down-after` and some more: too long for Sentinel.
+    until("b has had no link for long", || {
+        let mut b = shard.keeper("b").redis().ok()?;
+        let info: String = redis::cmd("INFO").arg("replication").query(&mut b).ok()?;
+        let line = info.lines().find_map(|line| line.strip_prefix("master_link_down_since_seconds:"))?;
+        (line.trim().parse::<i64>().ok()? > 12).then_some(())
+    });
+    shard.sentinels.iter_mut().for_each(Sentinel::start_again);
+    shard.until_primary_other_than("a");
+    shard.assert_holds(&ledger.acknowledged);
 }
 
 #[test]

@@ -1,14 +1,16 @@
 //! A Sentinel process.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::Duration;
+
+use rustix::process::{Pid, Signal, kill_process};
 
 use super::{NAME, PASSWORD, connect_as, free_port};
 
 pub struct Sentinel {
     pub port: u16,
-    log: std::path::PathBuf,
+    folder: PathBuf,
     child: Child,
 }
 
@@ -27,9 +29,31 @@ impl Sentinel {
              sentinel auth-pass {NAME} {PASSWORD}\n"
         );
         std::fs::write(&file, text).expect("written");
-        let mut command = Command::new("redis-sentinel");
-        command.arg(&file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-        Self { port, log: folder.join("log"), child: command.spawn().expect("redis-sentinel is installed") }
+        let child = spawn(&folder);
+        Self { port, folder, child }
+    }
+
+    pub fn kill(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+
+    /// Starts it with what it wrote down.
+    pub fn start_again(&mut self) {
+        self.child = spawn(&self.folder);
+    }
+
+    pub fn signal(&self, signal: Signal) {
+        kill_process(Pid::from_child(&self.child), signal).expect("it runs");
+    }
+
+    /// It was stopped for so long that it does nothing for a while.
+    pub fn only_watches(&self) -> bool {
+        let login = redis::RedisConnectionInfo::default();
+        let connection = connect_as(self.port, login, Duration::from_millis(500));
+        let info =
+            connection.and_then(|mut link| redis::cmd("INFO").arg("sentinel").query::<String>(&mut link));
+        info.is_ok_and(|info| info.contains("sentinel_tilt:1"))
     }
 
     pub fn query<T: redis::FromRedisValue>(&self, arguments: &[&str]) -> Option<T> {
@@ -40,7 +64,7 @@ impl Sentinel {
 
     /// The end of its log.
     pub fn log(&self) -> String {
-        let log = std::fs::read_to_string(&self.log).unwrap_or_default();
+        let log = std::fs::read_to_string(self.folder.join("log")).unwrap_or_default();
         let lines: Vec<_> = log.lines().collect();
         lines[lines.len().saturating_sub(60)..].join("\n")
     }
@@ -62,7 +86,16 @@ impl Sentinel {
 
 impl Drop for Sentinel {
     fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
+        self.kill();
     }
+}
+
+fn spawn(folder: &Path) -> Child {
+    let mut command = Command::new("redis-sentinel");
+    command
+        .arg(folder.join("sentinel.conf"))
+        .stdin(Stdio::null())
+        .stdout(Stdio::null())
+        .stderr(Stdio::null());
+    command.spawn().expect("redis-sentinel is installed")
 }
