@@ -21,7 +21,7 @@ const POLL: Duration = Duration::from_millis(5);
 #[must_use]
 pub fn taba_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("taba-server", "taba").expect("taba can be built"))
+    BINARY.get_or_init(|| build("taba-server", "taba", &[]).expect("taba can be built"))
 }
 
 /// The folder of `taba` and `taba-keeper`, of the profile that this test was built with.
@@ -30,24 +30,59 @@ pub fn taba_binary() -> &'static Path {
 /// If they cannot be built.
 #[must_use]
 pub fn cluster_programs() -> &'static Path {
-    static KEEPER: OnceLock<PathBuf> = OnceLock::new();
-    let keeper =
-        KEEPER.get_or_init(|| build("taba-keeper", "taba-keeper").expect("taba-keeper can be built"));
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     let _ = taba_binary();
-    keeper.parent().expect("a program is in a folder")
+    FOLDER.get_or_init(|| {
+        build("taba-keeper", "taba-keeper", &[]).expect("taba-keeper can be built");
+        profile_folder().expect("this program is in a target folder")
+    })
 }
 
-fn build(package: &str, program: &str) -> Result<PathBuf> {
+/// The folder of `taba` and `taba-keeper` with known defects in them, which `TABA_MUTANT` turns on. They are
+/// kept apart, so that nobody runs them by mistake.
+///
+/// # Panics
+/// If they cannot be built.
+#[must_use]
+pub fn mutant_programs() -> &'static Path {
+    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
+    FOLDER.get_or_init(|| build_mutants().expect("programs with defects can be built"))
+}
+
+fn build_mutants() -> Result<PathBuf> {
+    let folder = profile_folder()?.join("mutants");
+    std::fs::create_dir_all(&folder).with_context(|| format!("make {}", folder.display()))?;
+    for (package, program) in [("taba-server", "taba"), ("taba-keeper", "taba-keeper")] {
+        let built = build(package, program, &["--features", "mutants"])?;
+        // A program that runs cannot be written to, but it can be replaced.
+        let new = folder.join(format!("{program}.new"));
+        std::fs::copy(&built, &new)
+            .and_then(|_| std::fs::rename(&new, folder.join(program)))
+            .with_context(|| format!("keep {program} in {}", folder.display()))?;
+    }
+    Ok(folder)
+}
+
+/// `<target>/<profile>`, where this program is, or two folders up from a test.
+fn profile_folder() -> Result<PathBuf> {
     let this = std::env::current_exe().context("find this program")?;
-    // <target>/<profile>/deps/<test>: the binary is two folders up.
-    let profile_dir = this.parent().and_then(Path::parent).context("find the target folder")?;
+    let folder = this.parent().context("find its folder")?;
+    let is_test = folder.file_name() == Some(OsStr::new("deps"));
+    let folder = if is_test { folder.parent().context("find the target folder")? } else { folder };
+    Ok(folder.to_owned())
+}
+
+fn build(package: &str, program: &str, flags: &[&str]) -> Result<PathBuf> {
+    let profile_dir = profile_folder()?;
     let profile = match profile_dir.file_name().and_then(OsStr::to_str) {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let status = Command::new(cargo)
+        .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["build", "--quiet", "--package", package, "--bin", program, "--profile", profile])
+        .args(flags)
         .arg("--target-dir")
         .arg(profile_dir.parent().context("find the target folder")?)
         .status()

@@ -14,8 +14,6 @@ use crate::system::{self, LAB};
 
 /// Packages with the programs of a cluster, and the lab's own.
 const PACKAGES: [&str; 3] = ["taba-server", "taba-keeper", "taba-e2e"];
-/// Those that can be built with defects in them.
-const MUTABLE: [&str; 2] = ["taba-server", "taba-keeper"];
 
 /// Gives a command to the lab.
 ///
@@ -23,7 +21,7 @@ const MUTABLE: [&str; 2] = ["taba-server", "taba-keeper"];
 /// If it cannot be built or run.
 pub fn play(arguments: Vec<OsString>) -> Result<ExitCode> {
     system::ensure_programs(&LAB)?;
-    let folder = build(Profile::Dev, &[])?;
+    let folder = build(Profile::Dev)?;
     hand_over(&folder, arguments)
 }
 
@@ -56,11 +54,7 @@ pub fn faults(options: &Faults) -> Result<ExitCode> {
     let profile = if options.dev || options.mutant { Profile::Dev } else { Profile::Release };
     let mut arguments = vec![OsString::from("faults")];
     arguments.extend(options.arguments.iter().cloned());
-    if options.mutant {
-        arguments.push("--programs".into());
-        arguments.push(mutants(profile)?.into());
-    }
-    hand_over(&build(profile, &[])?, arguments)
+    hand_over(&build(profile)?, arguments)
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -70,15 +64,11 @@ enum Profile {
 }
 
 /// Builds the programs; gives their folder.
-fn build(profile: Profile, features: &[&str]) -> Result<PathBuf> {
+fn build(profile: Profile) -> Result<PathBuf> {
     let mut build = process::cargo();
     build.args(["build", "--locked", "--quiet", "--bins"]);
-    let packages: &[&str] = if features.is_empty() { &PACKAGES } else { &MUTABLE };
-    for package in packages {
+    for package in PACKAGES {
         build.args(["--package", package]);
-    }
-    for feature in features {
-        build.args(["--features", feature]);
     }
     if matches!(profile, Profile::Release) {
         build.arg("--release");
@@ -87,23 +77,6 @@ fn build(profile: Profile, features: &[&str]) -> Result<PathBuf> {
     let target = std::env::var_os("CARGO_TARGET_DIR").map_or_else(|| "target".into(), PathBuf::from);
     let name = if matches!(profile, Profile::Release) { "release" } else { "debug" };
     Ok(process::root().join(target).join(name))
-}
-
-/// Builds the programs with defects and keeps them apart, so that nobody runs them by mistake; gives
-/// their folder.
-fn mutants(profile: Profile) -> Result<PathBuf> {
-    let features = MUTABLE.map(|package| format!("{package}/mutants"));
-    let built = build(profile, &features.each_ref().map(String::as_str))?;
-    let folder = built.join("mutants");
-    std::fs::create_dir_all(&folder).with_context(|| format!("failed to make {}", folder.display()))?;
-    for name in ["taba", "taba-keeper"] {
-        // A program that runs cannot be written to, but it can be replaced.
-        let (from, to, new) = (built.join(name), folder.join(name), folder.join(format!("{name}.new")));
-        std::fs::copy(&from, &new)
-            .and_then(|_| std::fs::rename(&new, &to))
-            .with_context(|| format!("failed to keep {}", to.display()))?;
-    }
-    Ok(folder)
 }
 
 fn hand_over(folder: &Path, arguments: Vec<OsString>) -> Result<ExitCode> {

@@ -13,7 +13,7 @@ use anyhow::{Context, Result, bail};
 use lexopt::Arg::{Long, Short, Value};
 use lexopt::{Parser, ValueExt as _};
 use taba_e2e::lab::argv::Programs;
-use taba_e2e::lab::campaign::{self, Failure, Listener};
+use taba_e2e::lab::campaign::{self, Failure, Listener, MUTANTS};
 use taba_e2e::lab::cluster::{Cluster, Size};
 use taba_e2e::lab::control;
 use taba_e2e::lab::fault::Kind;
@@ -23,6 +23,7 @@ use taba_e2e::lab::report::Outcome;
 use taba_e2e::lab::run;
 use taba_e2e::lab::sandbox::{self, Found, Sandbox};
 use taba_e2e::lab::timeline::Timeline;
+use taba_e2e::process::mutant_programs;
 
 const USAGE: &str = "\
 usage: taba-lab up [--shards N] [--replicas N] [--frontends N] [--backends N] [--down-after SECONDS]
@@ -287,7 +288,8 @@ impl Listener for Printer {
 }
 
 fn faults(mut arguments: Parser) -> Result<ExitCode> {
-    let mut options = campaign::Options::new(20, 1, own_folder()?);
+    let mut options = campaign::Options::new(20, 1, PathBuf::new());
+    let mut programs = None;
     let (mut json, mut markdown) = (false, false);
     while let Some(argument) = arguments.next()? {
         match argument {
@@ -296,8 +298,12 @@ fn faults(mut arguments: Parser) -> Result<ExitCode> {
             Long("parallel") => options.parallel = arguments.value()?.parse()?,
             Long("fault") => options.kind = Some(kind(&arguments.value()?.string()?)?),
             Long("down-after") => options.down_after = seconds(&mut arguments)?,
-            Long("mutant") => options.mutant = Some(arguments.value()?.string()?),
-            Long("programs") => options.programs = arguments.value()?.into(),
+            Long("mutant") => options.mutant = Some(mutant(arguments.value()?.string()?)?),
+            Long("programs") => programs = Some(PathBuf::from(arguments.value()?)),
+            Long("help") => {
+                print!("{USAGE}");
+                return Ok(ExitCode::SUCCESS);
+            }
             Long("loopback") => options.mode = Some(Mode::Loopback),
             Long("keep") => options.keep = true,
             Long("json") => json = true,
@@ -305,6 +311,11 @@ fn faults(mut arguments: Parser) -> Result<ExitCode> {
             other => return Err(other.unexpected().into()),
         }
     }
+    options.programs = match programs {
+        Some(folder) => folder,
+        None if options.mutant.is_some() => mutant_programs().to_owned(),
+        None => own_folder()?,
+    };
     let printer = Printer { json, output: Mutex::new(()) };
     let summary = campaign::run(&own_path()?, &options, &printer)?;
     if markdown {
@@ -321,6 +332,13 @@ fn faults(mut arguments: Parser) -> Result<ExitCode> {
 fn kind(name: &str) -> Result<Kind> {
     let names = || Kind::all().map(Kind::name).collect::<Vec<_>>().join(", ");
     Kind::parse(name).with_context(|| format!("no fault {name:?}; there are {}", names()))
+}
+
+fn mutant(name: String) -> Result<String> {
+    if MUTANTS.contains(&name.as_str()) {
+        return Ok(name);
+    }
+    bail!("no mutant {name:?}; there are {}", MUTANTS.join(", "))
 }
 
 fn seconds(arguments: &mut Parser) -> Result<Duration> {

@@ -33,6 +33,8 @@ pub struct Outcome {
     pub lost: u64,
     /// Events that are shown and were not acknowledged, or more often than once.
     pub doubled: u64,
+    /// Promises broken otherwise: two primaries, an answer that hides something, an old copy that opened.
+    pub broken: u64,
     /// The longest time without an acknowledgement by a frontend.
     pub gap_ms: u64,
     /// The same around each fault.
@@ -55,6 +57,7 @@ impl Outcome {
             acknowledged: 0,
             lost: 0,
             doubled: 0,
+            broken: 0,
             gap_ms: 0,
             gaps: Vec::new(),
             convergence_ms: 0,
@@ -66,7 +69,13 @@ impl Outcome {
     /// Whether the run was as it must be.
     #[must_use]
     pub fn is_ok(&self) -> bool {
-        self.errors.is_empty() && self.lost == 0 && self.doubled == 0
+        self.errors.is_empty() && !self.is_wrong()
+    }
+
+    /// Whether the product did what it must never do. A run that ran out of time shows nothing.
+    #[must_use]
+    pub fn is_wrong(&self) -> bool {
+        self.lost > 0 || self.doubled > 0 || self.broken > 0
     }
 
     /// As one JSON object.
@@ -84,6 +93,7 @@ impl Outcome {
             "acknowledged": self.acknowledged,
             "lost": self.lost,
             "doubled": self.doubled,
+            "broken": self.broken,
             "gap_ms": self.gap_ms,
             "gaps": gaps,
             "convergence_ms": self.convergence_ms,
@@ -121,6 +131,7 @@ impl Outcome {
             acknowledged: number(&object, "acknowledged")?,
             lost: number(&object, "lost")?,
             doubled: number(&object, "doubled")?,
+            broken: number(&object, "broken")?,
             gap_ms: number(&object, "gap_ms")?,
             gaps: list("gaps")?.iter().map(gap).collect::<Result<_>>()?,
             convergence_ms: number(&object, "convergence_ms")?,
@@ -152,6 +163,12 @@ impl Summary {
     #[must_use]
     pub fn failed(&self) -> Vec<u64> {
         self.outcomes.iter().filter(|outcome| !outcome.is_ok()).map(|outcome| outcome.seed).collect()
+    }
+
+    /// Seeds of runs in which the product did what it must never do.
+    #[must_use]
+    pub fn wrong(&self) -> Vec<u64> {
+        self.outcomes.iter().filter(|outcome| outcome.is_wrong()).map(|outcome| outcome.seed).collect()
     }
 
     /// How often each kind was met.

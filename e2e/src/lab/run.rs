@@ -70,7 +70,9 @@ pub fn run(folder: &Path, options: &Options) -> Outcome {
     if let Err(error) = result {
         outcome.errors.push(format!("{error:#}"));
     }
-    outcome.errors.extend(timeline.violations());
+    let violations = timeline.violations();
+    outcome.broken = violations.len() as u64;
+    outcome.errors.extend(violations);
     outcome.errors.extend(panics(&folder.join("logs")));
     outcome.acknowledged = books.total().values().map(|total| total.count).sum();
     outcome

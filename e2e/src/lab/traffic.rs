@@ -90,7 +90,7 @@ impl Traffic {
                 std::thread::spawn(move || {
                     let ended = host.enter().and_then(|()| sender.run(&stop));
                     if let Err(error) = &ended {
-                        timeline.violation(format!("a producer gave up: {error:#}"));
+                        timeline.note(format!("a producer gave up: {error:#}"));
                     }
                     running.fetch_sub(1, Ordering::SeqCst);
                     ended

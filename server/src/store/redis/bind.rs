@@ -3,13 +3,20 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 
+use std::time::Duration;
+
+use futures::stream::{FuturesUnordered, StreamExt};
 use redis::{Pipeline, Value};
 use tokio::sync::watch;
+use tokio::time::{Instant, timeout_at};
 
 use super::call::{CallError, checked, run};
 use super::link::{Dialer, Link, Login};
 use super::options::{Durability, RedisOptions};
 use super::{reply, scripts, sentinel};
+
+/// How long members that may be in a later term are waited for when one is found.
+const MOMENT: Duration = Duration::from_millis(50);
 
 /// How it is proved that the in-sync set holds a write.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -118,17 +125,50 @@ pub(super) fn count_members(list: &str) -> u64 {
     list.split(',').filter(|member| !member.is_empty()).count() as u64
 }
 
-/// Binds to a shard's primary, wherever Sentinels say it is.
+/// Binds to a shard's primary: of all members that Sentinels know, the one that is open in the highest term.
+/// During a failover Sentinels name the old primary for up to a second after the new one opened.
 pub(super) async fn bind(dialer: &Dialer, options: &RedisOptions, shard: usize) -> Result<Bound, CallError> {
-    let name = &options.shards[shard];
-    let mut failure = CallError::Unbound("no candidate".to_owned());
-    for address in sentinel::candidates(dialer, options, name).await? {
-        match (Candidate { dialer, options, shard, address: &address }).bind().await {
+    let members = sentinel::members(dialer, options, &options.shards[shard]).await?;
+    let candidates = members.iter().map(|address| Candidate { dialer, options, shard, address });
+    let (mut proven, mut failure) = proven(candidates).await;
+    proven.sort_by_key(|(_, _, facts)| std::cmp::Reverse(facts.term));
+    for (candidate, queries, facts) in proven {
+        match candidate.bind(queries, &facts).await {
             Ok(bound) => return Ok(bound),
-            Err(error) => failure = CallError::Unbound(format!("{address}: {error}")),
+            Err(error) => failure = candidate.unbound(&error),
         }
     }
     Err(failure)
+}
+
+/// The candidates that are primary of the shard in some term. After the first one the others get only a moment
+/// more. Where there is none, why the one that Sentinels name most often is not.
+async fn proven<'a>(
+    candidates: impl Iterator<Item = Candidate<'a>>,
+) -> (Vec<(Candidate<'a>, Link, Facts)>, CallError) {
+    let mut asking: FuturesUnordered<_> = candidates
+        .enumerate()
+        .map(|(place, candidate)| async move { (place, candidate.prove().await, candidate) })
+        .collect();
+    let mut proven = Vec::new();
+    let mut failures = Vec::new();
+    let mut deadline = None;
+    loop {
+        let answer = match deadline {
+            None => asking.next().await,
+            Some(deadline) => timeout_at(deadline, asking.next()).await.ok().flatten(),
+        };
+        match answer {
+            None => break,
+            Some((_, Ok((queries, facts)), candidate)) => {
+                deadline.get_or_insert_with(|| Instant::now() + MOMENT);
+                proven.push((candidate, queries, facts));
+            }
+            Some((place, Err(error), candidate)) => failures.push((place, candidate.unbound(&error))),
+        }
+    }
+    let named = failures.into_iter().min_by_key(|(place, _)| *place).map(|(_, failure)| failure);
+    (proven, named.unwrap_or_else(|| CallError::Unbound("no candidate".to_owned())))
 }
 
 struct Candidate<'a> {
@@ -139,21 +179,30 @@ struct Candidate<'a> {
 }
 
 impl Candidate<'_> {
-    async fn bind(&self) -> Result<Bound, CallError> {
-        let queries = self.connect().await?;
-        must_be_primary(&queries).await?;
-        let facts = Facts::read(&queries).await?;
+    fn unbound(&self, error: &CallError) -> CallError {
+        CallError::Unbound(format!("{}: {error}", self.address))
+    }
+
+    /// Connects, and lets the member prove that it is the shard's primary.
+    async fn prove(&self) -> Result<(Link, Facts), CallError> {
+        let link = self.connect().await?;
+        must_be_primary(&link).await?;
+        let facts = Facts::read(&link).await?;
         self.must_be_the_shard(&facts)?;
         if facts.term > u64::from(u32::MAX) {
             return Err(CallError::Unbound(format!("term {} does not fit a fencing token", facts.term)));
         }
+        Ok((link, facts))
+    }
+
+    async fn bind(&self, queries: Link, facts: &Facts) -> Result<Bound, CallError> {
         load_scripts(&queries).await?;
         self.must_be_placed(&queries, facts.term).await?;
-        let proof = self.proof(&queries, &facts).await?;
-        let owners = self.connect_again(&facts).await?;
+        let proof = self.proof(&queries, facts).await?;
+        let owners = self.connect_again(facts).await?;
         let mut lanes = Vec::new();
         for _ in 0..self.options.lanes.max(1) {
-            lanes.push(self.connect_again(&facts).await?);
+            lanes.push(self.connect_again(facts).await?);
         }
         Ok(Bound {
             address: self.address.to_owned(),
@@ -263,7 +312,7 @@ async fn load_scripts(link: &Link) -> Result<(), CallError> {
     for script in scripts::all() {
         commands.add_command(script.load());
     }
-    for answer in link.send_all(&commands, std::time::Duration::ZERO).await? {
+    for answer in link.send_all(&commands, Duration::ZERO).await? {
         checked(answer)?;
     }
     Ok(())

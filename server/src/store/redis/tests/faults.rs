@@ -134,6 +134,22 @@ async fn a_primary_that_was_replaced_is_left_for_the_new_one() {
     old.pause(false);
 }
 
+#[tokio::test]
+async fn a_primary_of_a_later_term_is_found_before_sentinel_names_it() {
+    let subject = TestStore::on(3, |_| {});
+    let parts = batch(&[&tab_in(Vbucket(1))], 1);
+    subject.accept("p/1", parts.clone()).await.unwrap();
+    let shard = &subject.lab.shards[0];
+    let [old, new, third] = &shard.members[..] else { panic!("three members") };
+    open_term(2, new, &[new, third]);
+    old.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1000"]);
+    assert_eq!(subject.accept_at_last("p/2", &parts).await, Accepted::New);
+    let status = &subject.redis().status()[0];
+    assert_eq!((status.address.clone(), status.term), (Some(new.address()), Some(2)));
+    assert_eq!(subject.lab.named("s0"), old.port(), "sentinel was quicker");
+    assert_eq!(subject.entries(Vbucket(1)).await, 2);
+}
+
 /// What a keeper does when its Redis became primary.
 fn open_term(term: u64, primary: &lab::Member, in_sync: &[&lab::Member]) {
     primary.ask::<()>(&["REPLICAOF", "NO", "ONE"]);

@@ -249,6 +249,13 @@ impl Lab {
         let _: redis::Value = try_ask(self.sentinel_port, &words).expect("monitored");
     }
 
+    /// The port of the primary that Sentinel names.
+    pub(super) fn named(&self, shard: &str) -> u16 {
+        let words = ["SENTINEL", "GET-MASTER-ADDR-BY-NAME", shard];
+        let (_, port): (String, u16) = try_ask(self.sentinel_port, &words).expect("known");
+        port
+    }
+
     /// Lets time pass by the shards' clocks, which are the machine's.
     pub(super) async fn pass(&self, time: Duration) {
         let target: u64 = self.micros() + u64::try_from(time.as_micros()).expect("a short time");

@@ -1,0 +1,48 @@
+//! The campaigns of faults see what they are there for: each known defect, put into the product on purpose,
+//! makes some run lose, double, or break another promise.
+
+#![allow(clippy::print_stdout, reason = "what a failed test did is printed by the harness")]
+
+use std::path::Path;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+use taba_e2e::lab::campaign::{self, Failure, Listener, MUTANTS, Options};
+use taba_e2e::lab::report::Outcome;
+use taba_e2e::process::mutant_programs;
+use taba_e2e::rng::seed;
+
+/// Within so many runs each defect must be seen.
+const RUNS: u64 = 50;
+
+#[derive(Default)]
+struct Count(AtomicUsize);
+
+impl Listener for Count {
+    fn finished(&self, outcome: &Outcome, failure: Option<&Failure>) {
+        self.0.fetch_add(1, Ordering::Relaxed);
+        if let Some(failure) = failure {
+            println!("{}", outcome.json());
+            // Logs of a defect that is there on purpose help nobody.
+            let _ = std::fs::remove_dir_all(&failure.folder);
+        }
+    }
+
+    fn note(&self, what: &str) {
+        println!("{what}");
+    }
+}
+
+#[test]
+fn each_known_defect_is_caught_within_fifty_runs() {
+    let lab = Path::new(env!("CARGO_BIN_EXE_taba-lab"));
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    for mutant in MUTANTS {
+        let mut options = Options::new(RUNS, seed(1), mutant_programs().to_owned());
+        options.mutant = Some(mutant.to_owned());
+        options.parallel = cores.clamp(1, 4);
+        let count = Count::default();
+        let summary = campaign::run(lab, &options, &count).expect("the lab runs");
+        campaign::judge(&summary, &options).expect("the defect is noticed");
+        println!("{mutant}: caught in seed {:?} of {} runs", summary.wrong(), count.0.into_inner());
+    }
+}
