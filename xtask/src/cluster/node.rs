@@ -1,6 +1,7 @@
 //! A node: its containerd, kubelet and kube-proxy, in namespaces and folders of its own.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -31,9 +32,7 @@ pub fn start(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
         containerd.check()?;
         Ok(process::succeeds(ctr(holder)?.arg("version")))
     })?;
-    for archive in image::archives(programs) {
-        process::output(ctr(holder)?.args(["--namespace", "k8s.io", "images", "import"]).arg(archive))?;
-    }
+    import(node, &image::archives(programs))?;
     let kubernetes = programs.kubernetes().display().to_string();
     let mut kubelet = run(
         "kubelet",
@@ -55,6 +54,23 @@ pub fn start(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
         proxy.check()?;
         Ok(fs::read_to_string(layout.log(&format!("{name}/kubelet")))?.contains("Started kubelet"))
     })
+}
+
+/// Brings images to a node.
+pub fn import(node: u8, archives: &[PathBuf]) -> Result<()> {
+    let holder = namespace::holder_of(&node_name(node))?;
+    archives.iter().try_for_each(|archive| {
+        let mut import = ctr(holder)?;
+        process::output(import.args(["--namespace", "k8s.io", "images", "import"]).arg(archive)).map(|_| ())
+    })
+}
+
+/// Runs a program of an image in a container that is removed afterwards; whether it succeeded.
+pub fn run_in_container(node: u8, image: &str, words: &[&str]) -> Result<bool> {
+    let mut run = ctr(namespace::holder_of(&node_name(node))?)?;
+    let name = format!("start-{}", std::process::id());
+    run.args(["--namespace", "k8s.io", "run", "--rm", image, &name]).args(words);
+    Ok(process::succeeds(&mut run))
 }
 
 fn ctr(holder: u32) -> Result<Command> {
