@@ -9,6 +9,7 @@
 
 mod archive;
 mod bench;
+mod chart;
 mod cluster;
 mod fuzz;
 mod images;
@@ -28,7 +29,7 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test [--fast] [STAGE]...       all checks, or the named stages:
-                                 format clippy docs deny tests doctests fuzz,
+                                 format clippy docs deny tests doctests fuzz chart,
                                  and kubernetes, which runs only when named
                                  --fast: only format, clippy and the tests without the end-to-end ones
   bench [--json] [NAME]...       benchmarks, or the named ones; --json prints one object a line
@@ -40,6 +41,7 @@ usage: cargo xtask TASK
   images [--debug] [--push IMAGE]
                                  Taba's image and one of Redis for tests, into target/images and every node of
                                  the cluster below; --push brings Taba's to registry/name:tag
+  chart                          write what is made from crds/ and the chart: its CRDs, deploy/taba.yaml
   up [--nodes N]                 use the cluster of KUBECONFIG or ~/.kube/config; without one, or with --nodes,
                                  start a real Kubernetes of N nodes (2) in namespaces of this machine
   up --sample [--registry IMAGE] and install the operator and a small Taba; a given cluster fetches its image
@@ -68,6 +70,9 @@ fn run(mut arguments: lexopt::Parser) -> Result<ExitCode> {
             Some("lab") => lab::play(arguments.raw_args()?.collect()),
             Some("faults") => lab::faults(&lab::Faults::parse(arguments.raw_args()?.collect())),
             Some("images") => images::run(&images_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
+            Some("chart") => {
+                no_options(&mut arguments).and_then(|()| chart::write()).map(|()| ExitCode::SUCCESS)
+            }
             Some("up") => cluster::up(&up_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
             Some("down") => {
                 no_options(&mut arguments).and_then(|()| cluster::down()).map(|()| ExitCode::SUCCESS)

@@ -34,8 +34,9 @@ const PACKAGES: [&str; 7] = [
     "./cmd/coredns",
     "sigs.k8s.io/metrics-server/cmd/metrics-server",
     "github.com/rancher/local-path-provisioner",
-    "helm.sh/helm/v3/cmd/helm",
+    HELM,
 ];
+const HELM: &str = "helm.sh/helm/v3/cmd/helm";
 /// The oldest Go that fetches the toolchain a module asks for.
 const GO_MINOR_MIN: u32 = 21;
 
@@ -54,9 +55,23 @@ impl Programs {
         let programs = Self::locate()?;
         if PACKAGES.iter().any(|package| !programs.program(name_of(package)).is_file()) {
             require_go()?;
-            programs.build()?;
+            eprintln!("building Kubernetes from Go modules: about 10 minutes on two cores, once");
+            programs.build(&PACKAGES)?;
         }
         Ok(programs)
+    }
+
+    /// Helm alone, built if it is not in the cache.
+    ///
+    /// # Errors
+    /// If there is no Go, or the module cannot be reached or built.
+    pub fn ensure_helm() -> Result<PathBuf> {
+        let programs = Self::locate()?;
+        if !programs.helm().is_file() {
+            require_go()?;
+            programs.build(&[HELM])?;
+        }
+        Ok(programs.helm())
     }
 
     /// The programs' places, whether they are built or not.
@@ -86,11 +101,10 @@ impl Programs {
         self.folder.join("images")
     }
 
-    fn build(&self) -> Result<()> {
+    fn build(&self, packages: &[&str]) -> Result<()> {
         let bin = self.folder.join("bin");
         std::fs::create_dir_all(&bin).with_context(|| format!("failed to make {}", bin.display()))?;
-        eprintln!("building Kubernetes from Go modules: about 10 minutes on two cores, once");
-        for package in PACKAGES {
+        for &package in packages {
             let name = name_of(package);
             if !self.program(name).is_file() {
                 build_one(package, &bin.join(format!(".{name}")))
