@@ -82,7 +82,8 @@ fn crds() -> Result<Vec<(PathBuf, String)>> {
         let path = entry.context("failed to read a folder")?.path();
         if path.extension().is_some_and(|extension| extension == "yaml") {
             let name = path.file_name().context("a file has a name")?;
-            let text = fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
+            let text =
+                fs::read_to_string(&path).with_context(|| format!("failed to read {}", path.display()))?;
             files.push((process::root().join(CHART).join("files/crds").join(name), text));
         }
     }
@@ -104,7 +105,9 @@ fn plain() -> Result<String> {
 fn without_helm(text: &str) -> String {
     let helms = |line: &&str| {
         let line = line.trim_start();
-        ["# Source: ", "helm.sh/chart: ", "app.kubernetes.io/managed-by: Helm"].iter().any(|begin| line.starts_with(begin))
+        ["# Source: ", "helm.sh/chart: ", "app.kubernetes.io/managed-by: Helm"]
+            .iter()
+            .any(|begin| line.starts_with(begin))
     };
     text.lines().filter(|line| !helms(line)).map(|line| format!("{line}\n")).collect()
 }

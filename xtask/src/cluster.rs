@@ -199,6 +199,7 @@ fn start(layout: &Layout, programs: &Programs) -> Result<()> {
     })?;
     step("nodes Ready", || control::wait_for_nodes(layout, programs))?;
     step("cluster DNS, metrics and storage", || control::install_services(layout, programs))?;
+    step("network policies", || layout.nodes().try_for_each(|node| node::wait_for_policies(layout, node)))?;
     std::fs::write(layout.ready_mark(), layout.node_count().to_string())
         .context("failed to note that the cluster is up")
 }

@@ -247,7 +247,11 @@ mod tests {
             assert_eq!(Stage::parse(stage.name()).ok(), Some(stage));
         }
         let error = Stage::parse("lint").expect_err("not a stage");
-        assert!(error.to_string().ends_with("format, clippy, docs, deny, tests, doctests, fuzz, chart, kubernetes"));
+        assert!(
+            error
+                .to_string()
+                .ends_with("format, clippy, docs, deny, tests, doctests, fuzz, chart, kubernetes")
+        );
     }
 
     #[test]

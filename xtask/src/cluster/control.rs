@@ -18,7 +18,8 @@ pub const PARTS: [&str; 5] =
     ["holder", "etcd", "kube-apiserver", "kube-controller-manager", "kube-scheduler"];
 
 /// Who gets a kubeconfig, apart from the nodes.
-const USERS: [&str; 4] = ["admin", "kube-controller-manager", "kube-scheduler", "kube-proxy"];
+const USERS: [&str; 5] =
+    ["admin", "kube-controller-manager", "kube-scheduler", "kube-proxy", "network-policies"];
 
 /// The folder of configurations, from the workspace's root.
 const CONFIGURATIONS: &str = "e2e/cluster/config";

@@ -1,4 +1,4 @@
-//! A node: its containerd, kubelet and kube-proxy, in namespaces and folders of its own.
+//! A node: its containerd, kubelet, kube-proxy and network policies, in namespaces and folders of its own.
 
 use std::fs;
 use std::path::PathBuf;
@@ -13,7 +13,7 @@ use super::{cgroup, image, launch, namespace, wait_until};
 use crate::process;
 
 /// The groups of what runs here, pods apart.
-pub const PARTS: [&str; 4] = ["holder", "containerd", "kubelet", "kube-proxy"];
+pub const PARTS: [&str; 5] = ["holder", "containerd", "kubelet", "kube-proxy", "policies"];
 
 /// Starts a node whose namespaces are there already.
 pub fn start(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
@@ -49,10 +49,29 @@ pub fn start(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
         "kube-proxy",
         &[kubernetes, "kube-proxy".into(), format!("--config={}", in_folder("kube-proxy.yaml"))],
     )?;
+    let mut policies = run(
+        "policies",
+        &[
+            programs.policies().display().to_string(),
+            format!("-kubeconfig={}", layout.kubeconfig("network-policies").display()),
+            format!("-node={name}"),
+            format!("-pods={PODS}"),
+        ],
+    )?;
     wait_until(&format!("kubelet of {name}"), || {
         kubelet.check()?;
         proxy.check()?;
+        policies.check()?;
         Ok(fs::read_to_string(layout.log(&format!("{name}/kubelet")))?.contains("Started kubelet"))
+    })
+}
+
+/// Waits until policies hold on a node: before, they do not, since the enforcer has no rights yet.
+pub fn wait_for_policies(layout: &Layout, node: u8) -> Result<()> {
+    let name = node_name(node);
+    let log = layout.log(&format!("{name}/policies"));
+    wait_until(&format!("network policies of {name}"), || {
+        Ok(fs::read_to_string(&log)?.contains("enforcing network policies"))
     })
 }
 

@@ -19,7 +19,9 @@ fn the_chart_installs_the_committed_definition_unchanged() {
 fn definitions_stay_when_the_chart_goes_unless_told_otherwise() {
     let policy = |sets: &[&str]| {
         let objects = objects(sets);
-        the(&objects, "CustomResourceDefinition").pointer("/metadata/annotations/helm.sh~1resource-policy").cloned()
+        the(&objects, "CustomResourceDefinition")
+            .pointer("/metadata/annotations/helm.sh~1resource-policy")
+            .cloned()
     };
     assert_eq!(policy(&[]), Some("keep".into()));
     assert_eq!(policy(&["crds.keep=false"]), None);

@@ -31,7 +31,8 @@ fn exists(metric: &str) -> bool {
     };
     let mut candidates = vec![bare.to_owned()];
     for _ in 0..2 {
-        let shorter = candidates.iter().flat_map(|name| SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix)));
+        let shorter =
+            candidates.iter().flat_map(|name| SUFFIXES.iter().filter_map(|suffix| name.strip_suffix(suffix)));
         let shorter: Vec<_> = shorter.map(str::to_owned).collect();
         candidates.extend(shorter);
     }
@@ -44,7 +45,10 @@ fn exists(metric: &str) -> bool {
 #[track_caller]
 fn check(what: &str, expression: &str) {
     let metrics = metrics_in(expression);
-    assert!(!metrics.is_empty() || expression.contains("kube_"), "{what} asks for nothing of ours: {expression}");
+    assert!(
+        !metrics.is_empty() || expression.contains("kube_"),
+        "{what} asks for nothing of ours: {expression}"
+    );
     for metric in metrics {
         assert!(exists(metric), "{what}: nothing counts {metric}");
     }
@@ -55,7 +59,8 @@ fn alerts_ask_for_metrics_that_exist_and_say_what_to_do() {
     let sets = [ALL.as_slice(), &["monitoring.prometheusRule.labels.team=a"]].concat();
     let objects = objects(&sets);
     let groups = the(&objects, "PrometheusRule")["spec"]["groups"].as_array().expect("groups").clone();
-    let rules: Vec<Value> = groups.iter().flat_map(|group| group["rules"].as_array().cloned()).flatten().collect();
+    let rules: Vec<Value> =
+        groups.iter().flat_map(|group| group["rules"].as_array().cloned()).flatten().collect();
     assert!(rules.len() >= 12, "only {} alerts", rules.len());
     let mut names = BTreeSet::new();
     for rule in &rules {
@@ -77,7 +82,8 @@ fn panels_ask_for_metrics_that_exist() {
     let data = the(&objects, "ConfigMap")["data"].as_object().expect("a ConfigMap has data").clone();
     assert!(!data.is_empty());
     for (file, text) in data {
-        let dashboard: Value = serde_json::from_str(text.as_str().expect("text")).expect("a dashboard is JSON");
+        let dashboard: Value =
+            serde_json::from_str(text.as_str().expect("text")).expect("a dashboard is JSON");
         let panels = dashboard["panels"].as_array().expect("panels");
         assert!(panels.len() >= 10, "{file}: only {} panels", panels.len());
         for panel in panels {

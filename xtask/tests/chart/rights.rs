@@ -37,12 +37,15 @@ fn in_namespaced_mode_nothing_is_granted_outside_of_the_named_namespaces() {
     let places = |kind: &str| -> Vec<(String, String)> {
         let mut places: Vec<_> = of_kind(&objects, kind)
             .iter()
-            .map(|role| (text(role, "/metadata/namespace").to_owned(), text(role, "/metadata/name").to_owned()))
+            .map(|role| {
+                (text(role, "/metadata/namespace").to_owned(), text(role, "/metadata/name").to_owned())
+            })
             .collect();
         places.sort();
         places
     };
-    let expected = [("blue", "taba-operator"), ("green", "taba-operator"), ("taba-system", "taba-operator-leader")];
+    let expected =
+        [("blue", "taba-operator"), ("green", "taba-operator"), ("taba-system", "taba-operator-leader")];
     let expected = expected.map(|(namespace, name)| (namespace.to_owned(), name.to_owned()));
     assert_eq!(places("Role"), expected);
     assert_eq!(places("RoleBinding"), expected);
@@ -92,10 +95,13 @@ fn kinds_made() -> Vec<(String, String)> {
     let source = read("operator/src/build/objects.rs");
     let mut kinds = Vec::new();
     for line in source.lines().filter_map(|line| line.strip_prefix("use k8s_openapi::api::")) {
-        let (path, list) = line.split_once("::").and_then(|(group, rest)| {
-            let (_version, names) = rest.split_once("::")?;
-            Some((group, names))
-        }).expect("group::version::names");
+        let (path, list) = line
+            .split_once("::")
+            .and_then(|(group, rest)| {
+                let (_version, names) = rest.split_once("::")?;
+                Some((group, names))
+            })
+            .expect("group::version::names");
         let group = match path {
             "core" => "",
             "networking" => "networking.k8s.io",

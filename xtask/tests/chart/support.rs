@@ -3,7 +3,6 @@
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
 
-use serde::Deserialize as _;
 use serde_json::Value;
 
 /// The lower bound of the chart is met by this.
@@ -67,9 +66,12 @@ pub fn objects(sets: &[&str]) -> Vec<Value> {
 /// The objects of a YAML text, without empty documents.
 #[track_caller]
 pub fn parse(text: &str) -> Vec<Value> {
-    let documents = serde_yaml::Deserializer::from_str(text);
-    let values = documents.map(|document| Value::deserialize(document).expect("it is YAML"));
-    values.filter(|value| !value.is_null()).collect()
+    let documents = text.split("\n---\n");
+    let values = documents.map(|document| serde_yaml::from_str(document.trim_start_matches("---\n")));
+    values
+        .map(|value: Result<Value, _>| value.expect("it is YAML"))
+        .filter(|value| !value.is_null())
+        .collect()
 }
 
 /// What Helm says when it refuses these values.
@@ -114,7 +116,10 @@ pub fn the<'a>(objects: &'a [Value], kind: &str) -> &'a Value {
 /// The text at a JSON pointer.
 #[track_caller]
 pub fn text<'a>(value: &'a Value, pointer: &str) -> &'a str {
-    value.pointer(pointer).and_then(Value::as_str).unwrap_or_else(|| panic!("no text at {pointer} of {value}"))
+    value
+        .pointer(pointer)
+        .and_then(Value::as_str)
+        .unwrap_or_else(|| panic!("no text at {pointer} of {value}"))
 }
 
 /// The operator's container.
