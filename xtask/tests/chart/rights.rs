@@ -60,10 +60,7 @@ fn in_namespaced_mode_nothing_is_granted_outside_of_the_named_namespaces() {
 #[test]
 fn both_modes_grant_the_same_in_a_namespace() {
     let everywhere = objects(&[]);
-    let mut wide = rights(role(&everywhere, "ClusterRole", "taba-operator"));
-    // Definitions are of the whole cluster, so no Role can name them.
-    let crd = wide.remove("apiextensions.k8s.io/customresourcedefinitions");
-    assert_eq!(crd, Some(BTreeSet::from(["get".to_owned()])));
+    let wide = rights(role(&everywhere, "ClusterRole", "taba-operator"));
     let namespaced = objects(&["watchNamespaces={blue}"]);
     assert_eq!(wide, rights(role(&namespaced, "Role", "taba-operator")));
     assert_eq!(variable(&everywhere, "TABA_OPERATOR_NAMESPACES"), None);
