@@ -48,7 +48,7 @@ fare; nothing is granted on kinds that it does not touch.
 {{- define "taba.leaderRules" -}}
 - apiGroups: [coordination.k8s.io]
   resources: [leases]
-  verbs: [get, create, patch, update]
+  verbs: [get, create, update]
 {{- end -}}
 
 {{- define "taba.subject" -}}

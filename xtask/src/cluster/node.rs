@@ -88,7 +88,8 @@ pub fn import(node: u8, archives: &[PathBuf]) -> Result<()> {
 pub fn run_in_container(node: u8, image: &str, words: &[&str]) -> Result<bool> {
     let mut run = ctr(namespace::holder_of(&node_name(node))?)?;
     let name = format!("start-{}", std::process::id());
-    run.args(["--namespace", "k8s.io", "run", "--rm", image, &name]).args(words);
+    // In no group of its own, which would lie outside of ours and outlive the cluster.
+    run.args(["--namespace", "k8s.io", "run", "--rm", "--cgroup", "", image, &name]).args(words);
     Ok(process::succeeds(&mut run))
 }
 

@@ -12,7 +12,20 @@ fn committed() -> Value {
 
 #[test]
 fn the_chart_installs_the_committed_definition_unchanged() {
-    assert_eq!(the(&objects(&[]), "CustomResourceDefinition")["spec"], committed()["spec"]);
+    let rendered = plain_numbers(the(&objects(&[]), "CustomResourceDefinition")["spec"].clone());
+    assert_eq!(rendered, plain_numbers(committed()["spec"].clone()));
+}
+
+/// Helm knows one kind of number, the types behind the definition two: 1.0 and 1 are the same bound.
+fn plain_numbers(value: Value) -> Value {
+    match value {
+        Value::Number(number) => number.as_f64().map_or(Value::Null, Value::from),
+        Value::Array(items) => items.into_iter().map(plain_numbers).collect(),
+        Value::Object(fields) => {
+            fields.into_iter().map(|(name, value)| (name, plain_numbers(value))).collect()
+        }
+        other => other,
+    }
 }
 
 #[test]
