@@ -5,12 +5,15 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Parser;
-use taba_operator::api;
+use taba_operator::run::RunArgs;
+use taba_operator::{api, run};
 
 /// Makes and heals Taba clusters on Kubernetes.
 #[derive(Debug, Parser)]
 #[command(name = "taba-operator", version)]
 enum Command {
+    /// Looks after clusters, until it is told to stop.
+    Run(Box<RunArgs>),
     /// Writes the CRDs, made from the types in this program.
     Crdgen {
         /// The folder to write to.
@@ -21,6 +24,7 @@ enum Command {
 
 fn main() -> anyhow::Result<()> {
     match Command::parse() {
+        Command::Run(args) => run::run(*args),
         Command::Crdgen { to } => crdgen(&to),
     }
 }

@@ -50,6 +50,12 @@ impl Secrets {
         &self.keeper
     }
 
+    /// The password of a shard's Redis users.
+    #[must_use]
+    pub fn shard_password(&self, index: usize) -> &str {
+        self.shards.get(index).map_or("", String::as_str)
+    }
+
     /// The password of Sentinels.
     #[must_use]
     pub fn sentinel_password(&self) -> &str {

@@ -20,6 +20,7 @@ use super::secrets::{PASSWORD, PASSWORDS};
 use super::services::{budget, headless};
 use super::volumes::{self, DATA, DATA_PATH, SECRETS, SECRETS_PATH, SecretFile};
 use super::{Facts, Objects, REDIS_PORT, SENTINEL_PORT, Valid};
+use crate::controller::watch::Settings;
 
 const TEMPLATE: &str = "template";
 const TEMPLATE_PATH: &str = "/etc/taba/sentinel";
@@ -34,7 +35,7 @@ const CONFIG_ANNOTATION: &str = "taba.dev/sentinel-config";
 const GRACE_SECS: i64 = 10;
 
 /// A failover that cannot end blocks the next one for twice this.
-const FAILOVER_TIMEOUT_MS_MIN: u128 = 5000;
+const FAILOVER_TIMEOUT_MS_MIN: u64 = 5000;
 
 pub(super) fn build(valid: &Valid, facts: &Facts, objects: &mut Objects) {
     let (name, component) = (valid.names.sentinel(), Component::Sentinel);
@@ -154,13 +155,27 @@ fn sentinel(valid: &Valid) -> Container {
     }
 }
 
+impl Valid {
+    /// How Sentinels watch each shard.
+    #[must_use]
+    pub fn watch_settings(&self) -> Settings {
+        let down_after_ms = u64::try_from(self.down_after.as_millis()).unwrap_or(u64::MAX);
+        Settings {
+            quorum: self.sentinels() / 2 + 1,
+            down_after_ms,
+            failover_timeout_ms: down_after_ms.saturating_mul(3).max(FAILOVER_TIMEOUT_MS_MIN),
+            parallel_syncs: self.members(),
+            port: REDIS_PORT,
+        }
+    }
+}
+
 /// The template: a new Sentinel watches the first member of every shard, the one that is founded.
 fn configuration(valid: &Valid) -> String {
     let names = &valid.names;
-    let quorum = valid.sentinels() / 2 + 1;
-    let down_after_ms = valid.down_after.as_millis();
-    let timeout_ms = (3 * down_after_ms).max(FAILOVER_TIMEOUT_MS_MIN);
-    let syncs = valid.members();
+    let settings = valid.watch_settings();
+    let (quorum, down_after_ms) = (settings.quorum, settings.down_after_ms);
+    let (timeout_ms, syncs) = (settings.failover_timeout_ms, settings.parallel_syncs);
     let mut text = format!(
         "port {SENTINEL_PORT}\nprotected-mode no\ndaemonize no\nlogfile \"\"\ndir {DATA_PATH}\n\
          sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n\
