@@ -56,7 +56,9 @@ func run(kubeconfig, node, pods string) error {
 		factory.Core().V1().Namespaces(),
 		factory.Core().V1().Pods(),
 		nil, nil, nil, nil,
-		networkpolicy.Config{NodeName: node, QueueID: queue, NRIdisabled: true},
+		// It looks for the container runtime's plugin socket, which is not there, and goes on. Told not to look, this
+		// release crashes at the first packet of an address that no pod has.
+		networkpolicy.Config{NodeName: node, QueueID: queue},
 	)
 	if err != nil {
 		return fmt.Errorf("make the engine: %w", err)
