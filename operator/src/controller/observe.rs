@@ -5,6 +5,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Debug;
+use std::net::IpAddr;
 
 use futures::StreamExt as _;
 use futures::stream;
@@ -237,26 +238,28 @@ fn servers(valid: &Valid, children: &Children, role: Role) -> Servers {
 }
 
 async fn ask_keepers(world: &mut World, token: &str, keepers: &Keepers) {
-    let members = world.shards.iter_mut().flat_map(|shard| {
-        let master = shard.master.clone();
-        shard.members.iter_mut().map(move |member| (master.clone(), member))
+    let mut questions = Vec::new();
+    for shard in &world.shards {
+        let of_shard = shard.members.iter().enumerate();
+        questions.extend(of_shard.map(|(place, member)| (shard.index, place, whom(&shard.master, member))));
+    }
+    let asked = questions.into_iter().map(|(shard, place, keeper)| async move {
+        let answer = match keeper {
+            Ok(keeper) => keepers.state(&keeper, token).await.map_err(|error| error.to_string()),
+            Err(why) => Err(why),
+        };
+        (shard, place, answer)
     });
-    stream::iter(members)
-        .for_each_concurrent(ASKED_AT_ONCE, |(master, member)| async move {
-            member.keeper = ask_keeper(&master, member, token, keepers).await;
-        })
-        .await;
+    let answers: Vec<(usize, usize, Result<StateAnswer, String>)> =
+        stream::iter(asked).buffer_unordered(ASKED_AT_ONCE).collect().await;
+    for (shard, place, answer) in answers {
+        world.shards[shard].members[place].keeper = answer;
+    }
 }
 
-async fn ask_keeper(
-    master: &str,
-    member: &Member,
-    token: &str,
-    keepers: &Keepers,
-) -> Result<StateAnswer, String> {
+fn whom(master: &str, member: &Member) -> Result<Keeper, String> {
     let pod = member.pod.as_ref().ok_or("no pod")?;
-    let keeper = keeper(master, pod).ok_or("the pod has no address yet")?;
-    keepers.state(&keeper, token).await.map_err(|error| error.to_string())
+    Ok(keeper(master, pod).ok_or("the pod has no address yet")?)
 }
 
 /// The keeper in a pod.
@@ -266,19 +269,19 @@ pub fn keeper(master: &str, pod: &Pod) -> Option<Keeper> {
 }
 
 async fn ask_sentinels(world: &mut World, password: &str, replicas_max: usize) {
-    stream::iter(&mut world.sentinels)
-        .for_each_concurrent(ASKED_AT_ONCE, |sentinel| async move {
-            sentinel.masters = ask_sentinel(sentinel, password, replicas_max).await;
-        })
-        .await;
+    let places: Vec<_> = world.sentinels.iter().map(address).collect();
+    let asked = places.into_iter().map(|place| async move {
+        let look = sentinels::look(place?, SENTINEL_PORT, password, replicas_max).await;
+        look.map_err(|error| error.to_string())
+    });
+    let answers: Vec<Result<Vec<MasterSeen>, String>> =
+        stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await;
+    for (sentinel, answer) in world.sentinels.iter_mut().zip(answers) {
+        sentinel.masters = answer;
+    }
 }
 
-async fn ask_sentinel(
-    sentinel: &Sentinel,
-    password: &str,
-    replicas_max: usize,
-) -> Result<Vec<MasterSeen>, String> {
+fn address(sentinel: &Sentinel) -> Result<IpAddr, String> {
     let pod = sentinel.pod.as_ref().ok_or("no pod")?;
-    let ip = pod.ip.ok_or("the pod has no address yet")?;
-    sentinels::look(ip, SENTINEL_PORT, password, replicas_max).await.map_err(|error| error.to_string())
+    Ok(pod.ip.ok_or("the pod has no address yet")?)
 }

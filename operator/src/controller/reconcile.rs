@@ -64,14 +64,22 @@ pub enum ReconcileError {
         source: Box<kube::Error>,
     },
     /// Something cannot be written.
-    #[error("{0}{}", std::error::Error::source(.0).map(|source| format!(": {source}")).unwrap_or_default())]
-    Apply(#[source] ApplyError),
+    #[error("{error}{}", cause(.error))]
+    Apply {
+        /// What and why.
+        #[source]
+        error: ApplyError,
+    },
     /// The status cannot be written.
     #[error("write the status: {0}")]
     Status(#[source] Box<kube::Error>),
     /// It took too long.
     #[error("the pass did not end in time")]
     TimedOut,
+}
+
+fn cause(error: &ApplyError) -> String {
+    std::error::Error::source(error).map(|source| format!(": {source}")).unwrap_or_default()
 }
 
 /// What a pass came to.
@@ -149,8 +157,9 @@ async fn pass(cached: &TabaCluster, context: &Context) -> Result<Option<Duration
             return Ok(Some(AT_REST));
         }
     };
-    let children = observe::children(&context.client, &namespace, &cluster.name_any());
-    let children = children.await.map_err(read("its objects"))?;
+    let name = cluster.name_any();
+    let children = observe::children(&context.client, &namespace, &name).await;
+    let children = children.map_err(read("its objects"))?;
     let outcome = work(context, &cluster, &valid, &children).await?;
     finish(context, &api, &cluster, &outcome.status, &outcome.told).await?;
     Ok(Some(outcome.next))
@@ -230,7 +239,7 @@ async fn apply(
             Ok(written)
         }
         Err(ApplyError::NotLeader(error)) => Err(error.into()),
-        Err(error @ ApplyError::Raced { .. }) => Err(ReconcileError::Apply(error)),
+        Err(error @ ApplyError::Raced { .. }) => Err(ReconcileError::Apply { error }),
         Err(error @ ApplyError::Taken { .. }) => {
             problems.push(problem("NameTaken", &error));
             Ok(Written::default())
@@ -239,7 +248,7 @@ async fn apply(
             problems.push(problem("ApplyRefused", &error));
             Ok(Written::default())
         }
-        Err(error) => Err(ReconcileError::Apply(error)),
+        Err(error) => Err(ReconcileError::Apply { error }),
     }
 }
 

@@ -73,7 +73,9 @@ impl Fault {
         }
     }
 
-    const fn replaces(self) -> bool {
+    /// The entry is removed and made again.
+    #[must_use]
+    pub const fn replaces(self) -> bool {
         matches!(self, Self::WrongAddress | Self::Strangers)
     }
 }
