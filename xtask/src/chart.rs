@@ -24,8 +24,10 @@ const NAMESPACE: &str = "taba-system";
 const KUBERNETES: &str = "1.34.0";
 
 const HEAD: &str = "\
-# Taba's operator without Helm: `kubectl apply --server-side --filename deploy/taba.yaml`
-# Made by `cargo xtask chart` from charts/taba. Do not edit; change the image to where you pushed yours.
+# Taba's operator without Helm. No image is published yet, so say where you pushed yours (it is named twice):
+#   sed 's#taba:0.1.0#registry.example/taba:0.1.0#' deploy/taba.yaml | kubectl apply --server-side --filename -
+# Deleting these objects deletes the CRD, and with it every TabaCluster; their volumes stay unless they say `Delete`.
+# Made by `cargo xtask chart` from charts/taba. Do not edit.
 apiVersion: v1
 kind: Namespace
 metadata:
