@@ -75,7 +75,6 @@ pub struct RedisSpec {
 
     /// The volume of each Redis.
     #[serde(default)]
-    #[schemars(extend("default" = {}))]
     pub storage: StorageSpec,
 
     /// CPU and memory of each Redis. Redis may use 60 % of the memory limit for data (`maxmemory`); the rest is
