@@ -205,7 +205,8 @@ fn kubernetes() -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
     cluster::prepare()?;
     let package = ["--locked", "--package", "taba-e2e", "--features", "kubernetes"];
-    let selection = package.into_iter().chain(["--test", "chart", "--test", "kubernetes"]);
+    let tests = ["--test", "admission", "--test", "chart", "--test", "kubernetes"];
+    let selection = package.into_iter().chain(tests);
     process::run(process::cargo().arg("clippy").args(selection.clone()).args(["--", "--deny", "warnings"]))?;
     let runner = std::env::current_exe().context("failed to find our own program")?;
     count(process::cargo().arg("test").args(selection).env("TABA_XTASK", runner))
