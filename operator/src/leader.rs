@@ -21,11 +21,12 @@ use thiserror::Error;
 use tokio::sync::watch;
 use tokio::time::{sleep, timeout};
 
-/// How long others wait after the last renewal.
-pub const LEASE_DURATION: Duration = Duration::from_secs(15);
+/// How long others wait after the last renewal. Clusters run on without an operator, so an API server that is
+/// slow for some seconds should not cost one.
+pub const LEASE_DURATION: Duration = Duration::from_secs(30);
 
 /// How long after the beginning of its last renewal the holder acts.
-pub const RENEW_DEADLINE: Duration = Duration::from_secs(10);
+pub const RENEW_DEADLINE: Duration = Duration::from_secs(20);
 
 /// Pause between two tries to get the Lease, or after one that failed.
 const RETRY: Duration = Duration::from_secs(2);
@@ -34,7 +35,7 @@ const RETRY: Duration = Duration::from_secs(2);
 const RENEW: Duration = Duration::from_secs(4);
 
 /// Longest wait for the API server.
-const CALL_TIMEOUT: Duration = Duration::from_secs(4);
+const CALL_TIMEOUT: Duration = Duration::from_secs(6);
 
 /// This operator does not hold the Lease, or not any more.
 #[derive(Debug, Error)]
