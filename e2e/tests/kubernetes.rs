@@ -14,6 +14,8 @@ use anyhow::{Context as _, Result, ensure};
 const PATIENCE: Duration = Duration::from_secs(180);
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/smoke.yaml");
 
+const POLICIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/policies.yaml");
+
 /// Removes the cluster, also after a failed assertion.
 struct Cluster;
 
@@ -40,6 +42,7 @@ fn a_cluster_serves_pods_names_volumes_and_figures_and_leaves_no_trace() -> Resu
     two_nodes_are_ready()?;
     run(&["kubectl", "apply", "--filename", MANIFEST])?;
     a_service_answers_by_name_from_both_nodes()?;
+    a_policy_is_enforced_on_both_nodes()?;
     a_claim_is_bound_and_keeps_what_is_written()?;
     figures_of_nodes_are_there()?;
     nothing_outside_can_be_reached()?;
@@ -89,6 +92,32 @@ fn a_service_answers_by_name_from_both_nodes() -> Result<()> {
             Ok(answered == servers)
         })?;
     }
+    Ok(())
+}
+
+/// Between pods on one node and on two: each client asks each server by its own address.
+fn a_policy_is_enforced_on_both_nodes() -> Result<()> {
+    let clients = run(&["kubectl", "get", "pods", "-l", "app=client", "-o", "name"])?;
+    let servers =
+        run(&["kubectl", "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIP}"])?;
+    let all = |expected: bool| -> Result<bool> {
+        let answers =
+            clients.lines().flat_map(|client| servers.split(' ').map(move |server| (client, server)));
+        for (client, server) in answers {
+            let url = format!("http://{server}:8080/");
+            let answer = xtask(&["kubectl", "exec", client, "--", "fetch", &url]).output()?;
+            if answer.status.success() != expected {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    };
+    wait_until("all servers answer all clients", || all(true))?;
+    run(&["kubectl", "apply", "--filename", POLICIES])?;
+    wait_until("no server answers while nobody is let in", || all(false))?;
+    run(&["kubectl", "label", "namespace", "default", "web=open"])?;
+    wait_until("all servers answer those who are let in", || all(true))?;
+    run(&["kubectl", "delete", "--filename", POLICIES])?;
     Ok(())
 }
 

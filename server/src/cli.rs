@@ -8,6 +8,7 @@ mod api;
 mod config;
 mod error;
 mod output;
+mod probe;
 mod query;
 mod record;
 mod table;
@@ -80,6 +81,8 @@ enum Command {
     Tail(tail::TailArgs),
     /// Show the busiest tabs, again and again.
     Top(top::TopArgs),
+    /// Ask a URL, and fail unless it answers 200: for images without curl.
+    Probe(probe::ProbeArgs),
     /// Show the configuration.
     #[command(subcommand)]
     Config(config::ConfigCommand),
@@ -111,6 +114,7 @@ impl Cli {
             Command::Tabs(args) => tabs::run(&args),
             Command::Tail(args) => tail::run(&args),
             Command::Top(args) => top::run(&args),
+            Command::Probe(args) => probe::run(&args),
             Command::Config(command) => config::run(&command),
         }
     }

@@ -5,6 +5,11 @@ use std::process::ExitCode;
 use clap::Parser as _;
 use taba_server::cli::Cli;
 
+/// That of musl, the C library of static programs, has one lock for all threads.
+#[cfg(target_env = "musl")]
+#[global_allocator]
+static ALLOCATOR: mimalloc::MiMalloc = mimalloc::MiMalloc;
+
 fn main() -> ExitCode {
     match Cli::parse().run() {
         Ok(()) => ExitCode::SUCCESS,

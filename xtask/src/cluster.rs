@@ -15,6 +15,7 @@
 //! - All files are in one folder; namespaces have no names and mounts are the nodes' own, so both end
 //!   with the last process.
 
+mod access;
 mod cgroup;
 mod control;
 mod image;
@@ -23,17 +24,19 @@ mod layout;
 mod namespace;
 mod node;
 mod programs;
+mod sample;
 mod sysctl;
 
 use std::fs::File;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
 
-use crate::process;
-use crate::system::{self, Program};
+use crate::system::{self, BUSYBOX, NSENTER, Program};
+use crate::{images, process};
+use access::Access;
 use layout::Layout;
 pub use programs::Programs;
 
@@ -43,44 +46,68 @@ const RUNC: Program = Program { name: "runc", what: "runc", packages: &["runc"] 
 const IP: Program = Program { name: "ip", what: "network namespaces and routes", packages: &["iproute2"] };
 const IPTABLES: Program = Program { name: "iptables", what: "iptables", packages: &["iptables"] };
 const CONNTRACK: Program = Program { name: "conntrack", what: "conntrack", packages: &["conntrack"] };
-const BUSYBOX: Program =
-    Program { name: "busybox", what: "a static busybox for images", packages: &["busybox-static"] };
-const NSENTER: Program = Program { name: "nsenter", what: "nsenter", packages: &["util-linux"] };
 
 /// How long a step of the start may take on a slow and busy machine.
 const PATIENCE: Duration = Duration::from_secs(180);
 
 /// What `cargo xtask up` is asked for.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub struct Options {
-    /// How many nodes, 1 to [`layout::NODES_MAX`].
-    pub nodes: u8,
+    /// How many nodes, 1 to [`layout::NODES_MAX`]; a cluster is then made here whatever kubeconfig there is.
+    pub nodes: Option<u8>,
+    /// Install the chart and a small Taba.
+    pub sample: bool,
+    /// Where a given cluster fetches Taba's image from: `registry/name:tag`. It is pushed there.
+    pub registry: Option<String>,
+    /// Build the image without optimisation.
+    pub debug: bool,
 }
 
-impl Default for Options {
-    fn default() -> Self {
-        Self { nodes: 2 }
-    }
-}
+const NODES: u8 = 2;
 
-/// Starts a cluster, or says that it is there already.
+/// Sees to it that there is a cluster, a given one or one of this machine, and installs the sample if asked for.
 ///
 /// # Errors
 /// What is missing on this machine, or which step did not come about.
 pub fn up(options: &Options) -> Result<()> {
-    if !(1..=layout::NODES_MAX).contains(&options.nodes) {
+    let given = if options.nodes.is_some() || Access::own().is_some() { None } else { Access::given()? };
+    let access = match given {
+        Some(given) => {
+            println!(
+                "the cluster of the kubeconfig is used; `cargo xtask up --nodes 2` makes one here instead"
+            );
+            given
+        }
+        None => {
+            let _lock = lock()?;
+            up_here(options.nodes)?;
+            Access::find()?
+        }
+    };
+    if options.sample {
+        return sample::install(&access, options.registry.as_deref(), options.debug);
+    }
+    match &options.registry {
+        Some(target) => images::run(&images::Options { debug: options.debug, push: Some(target.clone()) }),
+        None => Ok(()),
+    }
+}
+
+/// Starts a cluster on this machine, or says that it is there already.
+fn up_here(wanted: Option<u8>) -> Result<()> {
+    let nodes = wanted.unwrap_or(NODES);
+    if !(1..=layout::NODES_MAX).contains(&nodes) {
         bail!("--nodes takes 1 to {}", layout::NODES_MAX);
     }
     let begin = Instant::now();
     let programs = prepare()?;
-    let layout = Layout::new(options.nodes);
-    let _lock = lock()?;
+    let layout = Layout::new(nodes);
     match running_nodes(&layout, &programs) {
-        Some(nodes) if nodes == options.nodes => {
-            println!("a cluster of {nodes} nodes is up already; `cargo xtask kubectl get nodes`");
+        Some(running) if wanted.is_none_or(|wanted| wanted == running) => {
+            println!("a cluster of {running} nodes is up already; `cargo xtask kubectl get nodes`");
             return Ok(());
         }
-        Some(nodes) => bail!("a cluster of {nodes} nodes is up: run `cargo xtask down` first"),
+        Some(running) => bail!("a cluster of {running} nodes is up: run `cargo xtask down` first"),
         None if leftovers(&layout) => {
             eprintln!("an earlier cluster is there, but not whole: removing it");
             remove(&layout)?;
@@ -88,10 +115,36 @@ pub fn up(options: &Options) -> Result<()> {
         None => {}
     }
     start(&layout, &programs)?;
-    println!("\na cluster of {} nodes is up in {:.1} s", options.nodes, begin.elapsed().as_secs_f64());
+    println!("\na cluster of {nodes} nodes is up in {:.1} s", begin.elapsed().as_secs_f64());
     println!("kubeconfig: {} (valid in its network namespace)", layout.kubeconfig("admin").display());
     println!("next: cargo xtask kubectl get pods -A, cargo xtask down");
     Ok(())
+}
+
+/// Whether a cluster of this machine is up.
+pub fn is_up() -> bool {
+    nodes_up().is_some()
+}
+
+fn nodes_up() -> Option<u8> {
+    let mark = Layout::new(layout::NODES_MAX).ready_mark();
+    let nodes = std::fs::read_to_string(mark).ok()?.trim().parse().ok()?;
+    Access::own().map(|_| nodes)
+}
+
+/// Brings images to every node of this machine's cluster; to how many there are.
+///
+/// # Errors
+/// If a node does not take one.
+pub fn import(archives: &[PathBuf]) -> Result<u8> {
+    let nodes = nodes_up().unwrap_or(0);
+    Layout::new(nodes).nodes().try_for_each(|node| node::import(node, archives))?;
+    Ok(nodes)
+}
+
+/// Runs a program of an image on a node of this machine's cluster; whether it succeeded.
+pub fn run_in_container(image: &str, words: &[&str]) -> bool {
+    node::run_in_container(1, image, words).unwrap_or(false)
 }
 
 /// Removes the cluster and every trace of it; does nothing where there is none.
@@ -117,18 +170,9 @@ pub fn down() -> Result<()> {
 /// # Errors
 /// If no cluster is there.
 pub fn tool(name: &str, arguments: &[std::ffi::OsString]) -> Result<ExitCode> {
-    let layout = Layout::new(layout::NODES_MAX);
-    let control = cgroup::first_process("control/holder")
-        .context("no cluster is there (or this is not root): run `cargo xtask up` first")?;
-    let programs = Programs::locate()?;
-    let mut command = launch::tool(control, false)?;
+    let mut command = Access::find()?.tool(name)?;
     command.stdin(Stdio::inherit()).current_dir(std::env::current_dir().context("no current folder")?);
-    match name {
-        "kubectl" => command.arg(programs.kubernetes()).arg("kubectl"),
-        _ => command.arg(programs.helm()),
-    };
-    command.args(arguments).env("KUBECONFIG", layout.kubeconfig("admin"));
-    let status = command.status().with_context(|| format!("failed to start {name}"))?;
+    let status = command.args(arguments).status().with_context(|| format!("failed to start {name}"))?;
     Ok(ExitCode::from(status.code().and_then(|code| u8::try_from(code).ok()).unwrap_or(1)))
 }
 
@@ -155,6 +199,7 @@ fn start(layout: &Layout, programs: &Programs) -> Result<()> {
     })?;
     step("nodes Ready", || control::wait_for_nodes(layout, programs))?;
     step("cluster DNS, metrics and storage", || control::install_services(layout, programs))?;
+    step("network policies", || layout.nodes().try_for_each(|node| node::wait_for_policies(layout, node)))?;
     std::fs::write(layout.ready_mark(), layout.node_count().to_string())
         .context("failed to note that the cluster is up")
 }

@@ -1,5 +1,5 @@
-//! Development tasks: `cargo xtask test`, `bench`, `fuzz`, `lab`, `faults`, and a Kubernetes for tests:
-//! `up`, `down`, `kubectl`, `helm`.
+//! Development tasks: `cargo xtask test`, `bench`, `fuzz`, `lab`, `faults`, images, the chart, and a Kubernetes
+//! for tests: `up`, `down`, `kubectl`, `helm`.
 //!
 //! One command for people and for CI, so that "it passes here" means the same everywhere. Each task
 //! installs what it needs where that is possible and otherwise says exactly what is missing. Nothing
@@ -7,9 +7,12 @@
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command-line program talks on both")]
 
+mod archive;
 mod bench;
+mod chart;
 mod cluster;
 mod fuzz;
+mod images;
 mod lab;
 mod process;
 mod system;
@@ -26,7 +29,7 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test [--fast] [STAGE]...       all checks, or the named stages:
-                                 format clippy docs deny tests doctests fuzz,
+                                 format clippy docs deny tests doctests fuzz chart,
                                  and kubernetes, which runs only when named
                                  --fast: only format, clippy and the tests without the end-to-end ones
   bench [--json] [NAME]...       benchmarks, or the named ones; --json prints one object a line
@@ -35,8 +38,15 @@ usage: cargo xtask TASK
   lab up|status|kill|...|down    a whole Taba of real processes to play with; `lab --help` shows all
   faults [--runs N] [--seed S]   seeded faults under traffic, and a check to the event; --json prints
                                  one object a run, --markdown a table; `faults --help` shows all
-  up [--nodes N]                 start a real Kubernetes of N nodes (2) in namespaces of this machine
-  down                           remove it without a trace
+  images [--debug] [--push IMAGE]
+                                 Taba's image and one of Redis for tests, into target/images and every node of
+                                 the cluster below; --push brings Taba's to registry/name:tag
+  chart                          write what is made from crds/ and the chart: its CRDs, deploy/taba.yaml
+  up [--nodes N]                 use the cluster of KUBECONFIG or ~/.kube/config; without one, or with --nodes,
+                                 start a real Kubernetes of N nodes (2) in namespaces of this machine
+  up --sample [--registry IMAGE] and install the operator and a small Taba; a given cluster fetches its image
+                                 from registry/name:tag, where it is pushed; --debug builds it faster
+  down                           remove this machine's cluster without a trace
   kubectl ARGUMENT...            kubectl of that cluster
   helm ARGUMENT...               Helm of that cluster
 ";
@@ -59,6 +69,10 @@ fn run(mut arguments: lexopt::Parser) -> Result<ExitCode> {
             Some("fuzz") => fuzz::run(&fuzz_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
             Some("lab") => lab::play(arguments.raw_args()?.collect()),
             Some("faults") => lab::faults(&lab::Faults::parse(arguments.raw_args()?.collect())),
+            Some("images") => images::run(&images_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
+            Some("chart") => {
+                no_options(&mut arguments).and_then(|()| chart::write()).map(|()| ExitCode::SUCCESS)
+            }
             Some("up") => cluster::up(&up_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
             Some("down") => {
                 no_options(&mut arguments).and_then(|()| cluster::down()).map(|()| ExitCode::SUCCESS)
@@ -116,13 +130,29 @@ fn fuzz_options(arguments: &mut lexopt::Parser) -> Result<fuzz::Options> {
     Ok(options)
 }
 
+fn images_options(arguments: &mut lexopt::Parser) -> Result<images::Options> {
+    let mut options = images::Options::default();
+    while let Some(argument) = arguments.next()? {
+        match argument {
+            Long("debug") => options.debug = true,
+            Long("push") => options.push = Some(arguments.value()?.string()?),
+            other => return Err(other.unexpected().into()),
+        }
+    }
+    Ok(options)
+}
+
 fn up_options(arguments: &mut lexopt::Parser) -> Result<cluster::Options> {
     let mut options = cluster::Options::default();
     while let Some(argument) = arguments.next()? {
         match argument {
             Long("nodes") => {
-                options.nodes = arguments.value()?.parse().context("--nodes takes a small whole number")?;
+                let nodes = arguments.value()?.parse().context("--nodes takes a small whole number")?;
+                options.nodes = Some(nodes);
             }
+            Long("sample") => options.sample = true,
+            Long("registry") => options.registry = Some(arguments.value()?.string()?),
+            Long("debug") => options.debug = true,
             other => return Err(other.unexpected().into()),
         }
     }

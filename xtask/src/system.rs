@@ -49,6 +49,14 @@ pub const NFT: Program = Program { name: "nft", what: "nft", packages: &["nftabl
 pub const REDIS: Program =
     Program { name: "redis-server", what: "Redis, 7.0 or newer", packages: &["redis-server"] };
 
+/// Many small programs in one, which need no library.
+pub const BUSYBOX: Program =
+    Program { name: "busybox", what: "a static busybox for images", packages: &["busybox-static"] };
+
+/// Compiles what is written in C for static programs.
+pub const MUSL_COMPILER: Program =
+    Program { name: "musl-gcc", what: "a C compiler for static programs", packages: &["musl-tools"] };
+
 /// Everything that the lab of the end-to-end tests calls.
 pub const LAB: [Program; 7] = [C_COMPILER, UNSHARE, MOUNT, NSENTER, IP, NFT, REDIS];
 
@@ -125,13 +133,28 @@ pub fn ensure_component(component: &str, subcommand: &str) -> Result<()> {
     })
 }
 
+/// Sees to it that the pinned toolchain has the standard library of a target.
+///
+/// # Errors
+/// How to get it, if rustup cannot.
+pub fn ensure_target(target: &str) -> Result<()> {
+    let sysroot = process::output(process::program("rustc").args(["--print", "sysroot"]))?;
+    if Path::new(sysroot.trim()).join("lib/rustlib").join(target).is_dir() {
+        return Ok(());
+    }
+    let added = process::run(process::program("rustup").args(["target", "add", target]));
+    added.with_context(|| {
+        format!("the Rust toolchain has no library for {target}: run `rustup target add {target}`")
+    })
+}
+
 fn missing(programs: &[Program]) -> Vec<Program> {
     programs.iter().copied().filter(|program| find(program.name).is_none()).collect()
 }
 
 /// The first file of this name on the search path, or among the system's programs, which people without
 /// root often do not have on theirs.
-fn find(name: &str) -> Option<PathBuf> {
+pub fn find(name: &str) -> Option<PathBuf> {
     let path = std::env::var_os("PATH")?;
     let folders = std::env::split_paths(&path).chain(["/usr/sbin", "/sbin"].map(PathBuf::from));
     folders.map(|folder| folder.join(name)).find(|file| file.is_file())

@@ -50,13 +50,23 @@ pub enum Stage {
     Doctests,
     /// The fuzz targets on their seeds, on past findings and on mutations of both.
     Fuzz,
+    /// The Helm chart: what it renders, what it refuses, and whether the files made from it are up to date.
+    Chart,
     /// The tests on a real Kubernetes; only when asked for.
     Kubernetes,
 }
 
 impl Stage {
-    const DEFAULT: [Self; 7] =
-        [Self::Format, Self::Clippy, Self::Docs, Self::Deny, Self::Tests, Self::Doctests, Self::Fuzz];
+    const DEFAULT: [Self; 8] = [
+        Self::Format,
+        Self::Clippy,
+        Self::Docs,
+        Self::Deny,
+        Self::Tests,
+        Self::Doctests,
+        Self::Fuzz,
+        Self::Chart,
+    ];
     /// Needs root and Go, and minutes.
     const ASKED_FOR: [Self; 1] = [Self::Kubernetes];
     const FAST: [Self; 3] = [Self::Format, Self::Clippy, Self::Tests];
@@ -71,6 +81,7 @@ impl Stage {
             Self::Tests => "tests",
             Self::Doctests => "doctests",
             Self::Fuzz => "fuzz",
+            Self::Chart => "chart",
             Self::Kubernetes => "kubernetes",
         }
     }
@@ -98,6 +109,7 @@ impl Stage {
             Self::Tests => tests(options),
             Self::Doctests => doctests(),
             Self::Fuzz => fuzz_replay(),
+            Self::Chart => chart(),
             Self::Kubernetes => kubernetes(),
         }
     }
@@ -179,12 +191,23 @@ fn fuzz_replay() -> Result<Outcome> {
     count(fuzz_cargo("test").arg("--no-fail-fast"))
 }
 
+/// Needs Go, or Helm named by `TABA_HELM`.
+fn chart() -> Result<Outcome> {
+    let helm = crate::chart::helm()?;
+    crate::chart::check()?;
+    let selection = ["--locked", "--package", "xtask", "--features", "chart", "--test", "chart"];
+    process::run(process::cargo().arg("clippy").args(selection).args(["--", "--deny", "warnings"]))?;
+    count(process::cargo().arg("test").args(selection).env("TABA_HELM", helm))
+}
+
 /// Builds the cluster's programs first, so that the tests' own waits do not count it.
 fn kubernetes() -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
     cluster::prepare()?;
-    let selection = ["--locked", "--package", "taba-e2e", "--features", "kubernetes", "--test", "kubernetes"];
-    process::run(process::cargo().arg("clippy").args(selection).args(["--", "--deny", "warnings"]))?;
+    let package = ["--locked", "--package", "taba-e2e", "--features", "kubernetes"];
+    let tests = ["--test", "admission", "--test", "chart", "--test", "kubernetes"];
+    let selection = package.into_iter().chain(tests);
+    process::run(process::cargo().arg("clippy").args(selection.clone()).args(["--", "--deny", "warnings"]))?;
     let runner = std::env::current_exe().context("failed to find our own program")?;
     count(process::cargo().arg("test").args(selection).env("TABA_XTASK", runner))
 }
@@ -226,7 +249,11 @@ mod tests {
             assert_eq!(Stage::parse(stage.name()).ok(), Some(stage));
         }
         let error = Stage::parse("lint").expect_err("not a stage");
-        assert!(error.to_string().ends_with("format, clippy, docs, deny, tests, doctests, fuzz, kubernetes"));
+        assert!(
+            error
+                .to_string()
+                .ends_with("format, clippy, docs, deny, tests, doctests, fuzz, chart, kubernetes")
+        );
     }
 
     #[test]

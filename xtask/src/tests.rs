@@ -32,8 +32,9 @@ fn parses(task: &str, words: &[&str]) -> bool {
         "fuzz" => fuzz_options(&mut arguments).is_ok(),
         // The lab's own program reads the rest.
         "lab" | "faults" => true,
+        "images" => images_options(&mut arguments).is_ok(),
         "up" => up_options(&mut arguments).is_ok(),
-        "down" => no_options(&mut arguments).is_ok(),
+        "chart" | "down" => no_options(&mut arguments).is_ok(),
         "kubectl" | "helm" => true,
         _ => false,
     }

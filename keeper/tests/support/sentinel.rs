@@ -8,9 +8,13 @@ use rustix::process::{Pid, Signal, kill_process};
 
 use super::{NAME, PASSWORD, connect_as, free_port};
 
+/// The password of Sentinels that have one.
+pub const SENTINEL_PASSWORD: &str = "sentinel-password";
+
 pub struct Sentinel {
     pub port: u16,
     folder: PathBuf,
+    password: Option<&'static str>,
     child: Child,
 }
 
@@ -29,8 +33,42 @@ impl Sentinel {
              sentinel auth-pass {NAME} {PASSWORD}\n"
         );
         std::fs::write(&file, text).expect("written");
-        let child = spawn(&folder);
-        Self { port, folder, child }
+        let child = process(&file);
+        Self { port, folder, password: None, child }
+    }
+
+    /// One that knows everybody by name, wants a password, and starts with what `taba-keeper sentinel-config`
+    /// writes, as in a pod.
+    pub fn start_by_name(folder: &Path, host: &str, primary_port: u16) -> Self {
+        let port = free_port();
+        let folder = folder.join(format!("sentinel-{port}"));
+        std::fs::create_dir_all(&folder).expect("a folder");
+        let dir = folder.display();
+        let template = format!(
+            "port {port}\ndir {dir}\nlogfile {dir}/log\nprotected-mode no\n\
+             sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n\
+             sentinel announce-port {port}\nsentinel monitor {NAME} {host} {primary_port} 2\n\
+             sentinel auth-user {NAME} sentinel\nsentinel down-after-milliseconds {NAME} 1000\n\
+             sentinel failover-timeout {NAME} 3000\nsentinel parallel-syncs {NAME} 4\n"
+        );
+        for (name, text) in [
+            ("template", template),
+            ("host", host.to_owned()),
+            ("passwords", format!("{NAME} {PASSWORD}\n")),
+            ("own-password", SENTINEL_PASSWORD.to_owned()),
+        ] {
+            std::fs::write(folder.join(name), text).expect("written");
+        }
+        configure(&folder);
+        let child = process(&folder.join("sentinel.conf"));
+        Self { port, folder, password: Some(SENTINEL_PASSWORD), child }
+    }
+
+    /// Kills it and starts it as a new pod with the same volume would.
+    pub fn restart(&mut self) {
+        self.kill();
+        configure(&self.folder);
+        self.child = process(&self.folder.join("sentinel.conf"));
     }
 
     pub fn kill(&mut self) {
@@ -40,7 +78,7 @@ impl Sentinel {
 
     /// Starts it with what it wrote down.
     pub fn start_again(&mut self) {
-        self.child = spawn(&self.folder);
+        self.child = process(&self.folder.join("sentinel.conf"));
     }
 
     pub fn signal(&self, signal: Signal) {
@@ -57,8 +95,11 @@ impl Sentinel {
     }
 
     pub fn query<T: redis::FromRedisValue>(&self, arguments: &[&str]) -> Option<T> {
-        let mut connection =
-            connect_as(self.port, redis::RedisConnectionInfo::default(), Duration::from_millis(500)).ok()?;
+        let mut login = redis::RedisConnectionInfo::default();
+        if let Some(password) = self.password {
+            login = login.set_password(password);
+        }
+        let mut connection = connect_as(self.port, login, Duration::from_millis(500)).ok()?;
         redis::cmd("SENTINEL").arg(arguments).query(&mut connection).ok()
     }
 
@@ -84,18 +125,24 @@ impl Sentinel {
     }
 }
 
+fn process(file: &Path) -> Child {
+    let mut command = Command::new("redis-sentinel");
+    command.arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("redis-sentinel is installed")
+}
+
+fn configure(folder: &Path) {
+    let flag = |flag: &str, name: &str| format!("--{flag}={}", folder.join(name).display());
+    let host = std::fs::read_to_string(folder.join("host")).expect("written");
+    let mut command = Command::new(env!("CARGO_BIN_EXE_taba-keeper"));
+    command.arg("sentinel-config").arg(format!("--announce={host}"));
+    command.args([flag("template", "template"), flag("file", "sentinel.conf")]);
+    command.args([flag("passwords-file", "passwords"), flag("sentinel-password-file", "own-password")]);
+    assert!(command.status().expect("it runs").success());
+}
+
 impl Drop for Sentinel {
     fn drop(&mut self) {
         self.kill();
     }
-}
-
-fn spawn(folder: &Path) -> Child {
-    let mut command = Command::new("redis-sentinel");
-    command
-        .arg(folder.join("sentinel.conf"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(Stdio::null());
-    command.spawn().expect("redis-sentinel is installed")
 }

@@ -1,6 +1,7 @@
-//! A node: its containerd, kubelet and kube-proxy, in namespaces and folders of its own.
+//! A node: its containerd, kubelet, kube-proxy and network policies, in namespaces and folders of its own.
 
 use std::fs;
+use std::path::PathBuf;
 use std::process::Command;
 
 use anyhow::{Context as _, Result};
@@ -12,7 +13,7 @@ use super::{cgroup, image, launch, namespace, wait_until};
 use crate::process;
 
 /// The groups of what runs here, pods apart.
-pub const PARTS: [&str; 4] = ["holder", "containerd", "kubelet", "kube-proxy"];
+pub const PARTS: [&str; 5] = ["holder", "containerd", "kubelet", "kube-proxy", "policies"];
 
 /// Starts a node whose namespaces are there already.
 pub fn start(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
@@ -31,9 +32,7 @@ pub fn start(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
         containerd.check()?;
         Ok(process::succeeds(ctr(holder)?.arg("version")))
     })?;
-    for archive in image::archives(programs) {
-        process::output(ctr(holder)?.args(["--namespace", "k8s.io", "images", "import"]).arg(archive))?;
-    }
+    import(node, &image::archives(programs))?;
     let kubernetes = programs.kubernetes().display().to_string();
     let mut kubelet = run(
         "kubelet",
@@ -50,11 +49,48 @@ pub fn start(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
         "kube-proxy",
         &[kubernetes, "kube-proxy".into(), format!("--config={}", in_folder("kube-proxy.yaml"))],
     )?;
+    let mut policies = run(
+        "policies",
+        &[
+            programs.policies().display().to_string(),
+            format!("-kubeconfig={}", layout.kubeconfig("network-policies").display()),
+            format!("-node={name}"),
+            format!("-pods={PODS}"),
+        ],
+    )?;
     wait_until(&format!("kubelet of {name}"), || {
         kubelet.check()?;
         proxy.check()?;
+        policies.check()?;
         Ok(fs::read_to_string(layout.log(&format!("{name}/kubelet")))?.contains("Started kubelet"))
     })
+}
+
+/// Waits until policies hold on a node: before, they do not, since the enforcer has no rights yet.
+pub fn wait_for_policies(layout: &Layout, node: u8) -> Result<()> {
+    let name = node_name(node);
+    let log = layout.log(&format!("{name}/policies"));
+    wait_until(&format!("network policies of {name}"), || {
+        Ok(fs::read_to_string(&log)?.contains("enforcing network policies"))
+    })
+}
+
+/// Brings images to a node.
+pub fn import(node: u8, archives: &[PathBuf]) -> Result<()> {
+    let holder = namespace::holder_of(&node_name(node))?;
+    archives.iter().try_for_each(|archive| {
+        let mut import = ctr(holder)?;
+        process::output(import.args(["--namespace", "k8s.io", "images", "import"]).arg(archive)).map(|_| ())
+    })
+}
+
+/// Runs a program of an image in a container that is removed afterwards; whether it succeeded.
+pub fn run_in_container(node: u8, image: &str, words: &[&str]) -> Result<bool> {
+    let mut run = ctr(namespace::holder_of(&node_name(node))?)?;
+    let name = format!("start-{}", std::process::id());
+    // In no group of its own, which would lie outside of ours and outlive the cluster.
+    run.args(["--namespace", "k8s.io", "run", "--rm", "--cgroup", "", image, &name]).args(words);
+    Ok(process::succeeds(&mut run))
 }
 
 fn ctr(holder: u32) -> Result<Command> {

@@ -1,4 +1,4 @@
-//! The cluster's programs, built from Go modules at the versions of `e2e/cluster/go.mod`.
+//! The cluster's programs, built from Go modules at the versions of `go.mod` in `e2e/cluster` and below.
 //!
 //! They are kept in the user's cache below a name that is a digest of what they are built from, so a
 //! changed version is built anew and an unchanged one never. An interrupted build goes on where it stopped,
@@ -13,29 +13,48 @@ use anyhow::{Context as _, Result, bail};
 
 use crate::{process, tools};
 
-/// The folder of the Go module, from the workspace's root.
-const MODULE: &str = "e2e/cluster";
-/// What a build is made from, in that folder.
-const SOURCES: [&str; 7] = [
-    "go.mod",
-    "go.sum",
-    "cmd/kubernetes/main.go",
-    "cmd/kubernetes/certificates.go",
-    "cmd/coredns/main.go",
-    "cmd/fetch/main.go",
-    "cmd/pause/main.go",
-];
-/// The packages that become programs, each named after its last part. The biggest come first, so that
-/// what they share is compiled with both cores busy.
-const PACKAGES: [&str; 7] = [
-    "./cmd/kubernetes",
-    "./cmd/pause",
-    "./cmd/fetch",
-    "./cmd/coredns",
-    "sigs.k8s.io/metrics-server/cmd/metrics-server",
-    "github.com/rancher/local-path-provisioner",
-    "helm.sh/helm/v3/cmd/helm",
-];
+/// A Go module of ours, and what is built from it.
+#[derive(Debug)]
+struct Module {
+    /// Its folder, from the workspace's root.
+    folder: &'static str,
+    /// What a build is made from, in that folder.
+    sources: &'static [&'static str],
+    /// The packages that become programs, each named after its last part. The biggest come first, so that
+    /// what they share is compiled with both cores busy.
+    packages: &'static [&'static str],
+}
+
+const MAIN: Module = Module {
+    folder: "e2e/cluster",
+    sources: &[
+        "go.mod",
+        "go.sum",
+        "cmd/kubernetes/main.go",
+        "cmd/kubernetes/certificates.go",
+        "cmd/coredns/main.go",
+        "cmd/fetch/main.go",
+        "cmd/pause/main.go",
+    ],
+    packages: &[
+        "./cmd/kubernetes",
+        "./cmd/pause",
+        "./cmd/fetch",
+        "./cmd/coredns",
+        "sigs.k8s.io/metrics-server/cmd/metrics-server",
+        "github.com/rancher/local-path-provisioner",
+        HELM,
+    ],
+};
+const HELM: &str = "helm.sh/helm/v3/cmd/helm";
+
+/// A module of its own, because what it asks for would change the versions of the others.
+const POLICIES: Module = Module {
+    folder: "e2e/cluster/policies",
+    sources: &["go.mod", "go.sum", "main.go"],
+    packages: &["taba/e2e/cluster/policies"],
+};
+
 /// The oldest Go that fetches the toolchain a module asks for.
 const GO_MINOR_MIN: u32 = 21;
 
@@ -43,6 +62,7 @@ const GO_MINOR_MIN: u32 = 21;
 #[derive(Debug)]
 pub struct Programs {
     folder: PathBuf,
+    policies: PathBuf,
 }
 
 impl Programs {
@@ -52,18 +72,24 @@ impl Programs {
     /// If there is no Go, or the modules cannot be reached or built.
     pub fn ensure() -> Result<Self> {
         let programs = Self::locate()?;
-        if PACKAGES.iter().any(|package| !programs.program(name_of(package)).is_file()) {
-            require_go()?;
-            programs.build()?;
-        }
+        MAIN.ensure(&programs.folder, MAIN.packages)?;
+        POLICIES.ensure(&programs.policies, POLICIES.packages)?;
         Ok(programs)
+    }
+
+    /// Helm alone, built if it is not in the cache.
+    ///
+    /// # Errors
+    /// If there is no Go, or the module cannot be reached or built.
+    pub fn ensure_helm() -> Result<PathBuf> {
+        let programs = Self::locate()?;
+        MAIN.ensure(&programs.folder, &[HELM])?;
+        Ok(programs.helm())
     }
 
     /// The programs' places, whether they are built or not.
     pub fn locate() -> Result<Self> {
-        let folder = process::root().join(MODULE);
-        let files = SOURCES.map(|file| folder.join(file));
-        Ok(Self { folder: tools::cache()?.join("kubernetes").join(&digest(&files)?[..16]) })
+        Ok(Self { folder: MAIN.cache()?, policies: POLICIES.cache()? })
     }
 
     /// etcd, Kubernetes and kubectl in one.
@@ -76,60 +102,87 @@ impl Programs {
         self.program("helm")
     }
 
+    /// What enforces NetworkPolicies on a node.
+    pub fn policies(&self) -> PathBuf {
+        program(&self.policies, "policies")
+    }
+
     /// A program by its name.
     pub fn program(&self, name: &str) -> PathBuf {
-        self.folder.join("bin").join(name)
+        program(&self.folder, name)
     }
 
     /// Where the images made of them are kept.
     pub fn images(&self) -> PathBuf {
         self.folder.join("images")
     }
+}
 
-    fn build(&self) -> Result<()> {
-        let bin = self.folder.join("bin");
+impl Module {
+    /// The folder for what is built from the module as it is.
+    fn cache(&self) -> Result<PathBuf> {
+        let folder = process::root().join(self.folder);
+        let files: Vec<_> = self.sources.iter().map(|file| folder.join(file)).collect();
+        Ok(tools::cache()?.join("kubernetes").join(&digest(&files)?[..16]))
+    }
+
+    fn ensure(&self, cache: &Path, packages: &[&str]) -> Result<()> {
+        let missing: Vec<_> =
+            packages.iter().filter(|package| !program(cache, name_of(package)).is_file()).collect();
+        if missing.is_empty() {
+            return Ok(());
+        }
+        require_go()?;
+        let bin = cache.join("bin");
         std::fs::create_dir_all(&bin).with_context(|| format!("failed to make {}", bin.display()))?;
-        eprintln!("building Kubernetes from Go modules: about 10 minutes on two cores, once");
-        for package in PACKAGES {
-            let name = name_of(package);
-            if !self.program(name).is_file() {
-                build_one(package, &bin.join(format!(".{name}")))
-                    .with_context(|| format!("failed to build {package}"))?;
-                // Only a whole program gets its name.
-                std::fs::rename(bin.join(format!(".{name}")), self.program(name))
-                    .context("failed to name a program")?;
+        if missing.len() > 1 {
+            eprintln!("building Kubernetes from Go modules: about 10 minutes on two cores, once");
+        }
+        for package in missing {
+            let part = bin.join(format!(".{}", name_of(package)));
+            self.build(package, &part).with_context(|| format!("failed to build {package}"))?;
+            // Only a whole program gets its name.
+            std::fs::rename(part, program(cache, name_of(package))).context("failed to name a program")?;
+        }
+        Ok(())
+    }
+
+    fn build(&self, package: &str, output: &Path) -> Result<()> {
+        let begin = Instant::now();
+        let mut build = go(self.folder);
+        build.args(["build", "-v", "-trimpath", "-ldflags", &linker_flags()?, "-o"]).arg(output).arg(package);
+        process::announce(&build);
+        let mut child = build.stderr(Stdio::piped()).spawn().context("failed to start go")?;
+        let stderr = child.stderr.take().context("standard error is piped")?;
+        let mut progress = Progress { begin, packages: 0, modules: 0, shown: begin };
+        let mut complaints = Vec::new();
+        for line in BufReader::new(stderr).lines() {
+            let line = line.context("failed to read what go says")?;
+            if !progress.see(&line) {
+                complaints.push(line);
             }
         }
+        let status = child.wait().context("failed to wait for go")?;
+        if !status.success() {
+            bail!("go ended with {status}:\n{}", complaints.join("\n"));
+        }
+        let bytes = std::fs::metadata(output).context("go made no program")?.len();
+        eprintln!(
+            "   {}: {:.0} s, {} MB",
+            name_of(package),
+            begin.elapsed().as_secs_f64(),
+            bytes / 1_000_000
+        );
         Ok(())
     }
 }
 
-fn name_of(package: &str) -> &str {
-    package.rsplit('/').next().unwrap_or(package)
+fn program(folder: &Path, name: &str) -> PathBuf {
+    folder.join("bin").join(name)
 }
 
-fn build_one(package: &str, output: &Path) -> Result<()> {
-    let begin = Instant::now();
-    let mut build = go();
-    build.args(["build", "-v", "-trimpath", "-ldflags", &linker_flags()?, "-o"]).arg(output).arg(package);
-    process::announce(&build);
-    let mut child = build.stderr(Stdio::piped()).spawn().context("failed to start go")?;
-    let stderr = child.stderr.take().context("standard error is piped")?;
-    let mut progress = Progress { begin, packages: 0, modules: 0, shown: begin };
-    let mut complaints = Vec::new();
-    for line in BufReader::new(stderr).lines() {
-        let line = line.context("failed to read what go says")?;
-        if !progress.see(&line) {
-            complaints.push(line);
-        }
-    }
-    let status = child.wait().context("failed to wait for go")?;
-    if !status.success() {
-        bail!("go ended with {status}:\n{}", complaints.join("\n"));
-    }
-    let bytes = std::fs::metadata(output).context("go made no program")?.len();
-    eprintln!("   {}: {:.0} s, {} MB", name_of(package), begin.elapsed().as_secs_f64(), bytes / 1_000_000);
-    Ok(())
+fn name_of(package: &str) -> &str {
+    package.rsplit('/').next().unwrap_or(package)
 }
 
 /// What a build has come to, from the lines of `go build -v`: one for each module fetched or package compiled.
@@ -162,10 +215,10 @@ impl Progress {
     }
 }
 
-/// Go in the module's folder, with settings that a person's own may not change.
-fn go() -> Command {
+/// Go in a module's folder, with settings that a person's own may not change.
+fn go(module: &str) -> Command {
     let mut command = process::program("go");
-    command.current_dir(process::root().join(MODULE));
+    command.current_dir(process::root().join(module));
     command.env("CGO_ENABLED", "0").env("GOFLAGS", "-mod=readonly -buildvcs=false").env("GOWORK", "off");
     // Some packages of Go forbid it to fetch the toolchain that a module asks for.
     if std::env::var_os("GOTOOLCHAIN").is_none() {
@@ -176,7 +229,7 @@ fn go() -> Command {
 
 /// Kubernetes reports the version that it is linked with; kubelet and API server compare theirs.
 fn linker_flags() -> Result<String> {
-    let mut list = go();
+    let mut list = go(MAIN.folder);
     let version = process::output(list.args(["list", "-m", "-f", "{{.Version}}", "k8s.io/kubernetes"]))?;
     let version = version.trim();
     let mut numbers = version.trim_start_matches('v').split('.');

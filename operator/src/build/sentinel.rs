@@ -1,0 +1,197 @@
+//! The Sentinels. Each keeps its folder: its identity, its votes and what it learned about shards are in it, and
+//! a Sentinel that forgot them would vote twice or count as another.
+//!
+//! Sentinel writes its own configuration, so the one here is a template: at the start of a pod it is joined with
+//! what the Sentinel wrote before, and with the passwords.
+
+use std::collections::BTreeMap;
+use std::fmt::Write as _;
+
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Volume,
+};
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use xxhash_rust::xxh3::xxh3_64;
+
+use super::labels::{Component, match_labels, meta, selector};
+use super::pods::{self, Pace, Pod, exec_probe, mount, port, requirements, tcp_probe, words};
+use super::secrets::{PASSWORD, PASSWORDS};
+use super::services::{budget, headless};
+use super::volumes::{self, DATA, DATA_PATH, SECRETS, SECRETS_PATH, SecretFile};
+use super::{Facts, Objects, REDIS_PORT, SENTINEL_PORT, Valid};
+use crate::controller::watch::Settings;
+
+const TEMPLATE: &str = "template";
+const TEMPLATE_PATH: &str = "/etc/taba/sentinel";
+const FILE: &str = "sentinel.conf";
+
+/// A few kilobytes are used; many provisioners give at least a gigabyte anyway.
+const SIZE: &str = "128Mi";
+
+/// Changes when the template does, so that Sentinels are restarted, one by one.
+const CONFIG_ANNOTATION: &str = "taba.dev/sentinel-config";
+
+const GRACE_SECS: i64 = 10;
+
+/// A failover that cannot end blocks the next one for twice this.
+const FAILOVER_TIMEOUT_MS_MIN: u64 = 5000;
+
+pub(super) fn build(valid: &Valid, facts: &Facts, objects: &mut Objects) {
+    let (name, component) = (valid.names.sentinel(), Component::Sentinel);
+    let text = configuration(valid);
+    objects.services.push(headless(valid, name.clone(), component, &[("sentinel", SENTINEL_PORT)]));
+    objects.pod_disruption_budgets.push(budget(valid, name.clone(), component, IntOrString::Int(1)));
+    objects.stateful_sets.push(StatefulSet {
+        metadata: meta(valid, name.clone(), component),
+        spec: Some(StatefulSetSpec {
+            service_name: Some(name.clone()),
+            replicas: Some(valid.spec.sentinel.replicas),
+            // Ordered, a pod that cannot start would block its own replacement.
+            pod_management_policy: Some("Parallel".to_owned()),
+            update_strategy: Some(StatefulSetUpdateStrategy {
+                type_: Some("RollingUpdate".to_owned()),
+                rolling_update: None,
+            }),
+            // A Sentinel that has just started must meet the others before the next one goes.
+            min_ready_seconds: Some(5),
+            selector: match_labels(selector(&valid.names, component)),
+            template: pods::template(valid, pod(valid, facts, &text)),
+            volume_claim_templates: Some(vec![volumes::claim_template(valid, component, SIZE)]),
+            persistent_volume_claim_retention_policy: Some(volumes::retention(valid)),
+            revision_history_limit: Some(3),
+            ..StatefulSetSpec::default()
+        }),
+        ..StatefulSet::default()
+    });
+    objects.config_maps.push(ConfigMap {
+        metadata: meta(valid, name, component),
+        data: Some(BTreeMap::from([(FILE.to_owned(), text)])),
+        ..ConfigMap::default()
+    });
+}
+
+fn pod<'a>(valid: &'a Valid, facts: &Facts, text: &str) -> Pod<'a> {
+    let names = &valid.names;
+    let file = |secret, key, file| SecretFile { secret, key, file };
+    let hash = format!("{:016x}", xxh3_64(text.as_bytes()));
+    let template = ConfigMapVolumeSource {
+        name: names.sentinel(),
+        default_mode: Some(0o440),
+        ..ConfigMapVolumeSource::default()
+    };
+    Pod {
+        component: Component::Sentinel,
+        overrides: &valid.spec.sentinel.pod_template,
+        annotations: BTreeMap::from([(CONFIG_ANNOTATION.to_owned(), hash)]),
+        grace_secs: GRACE_SECS,
+        init_containers: vec![configure(valid, facts)],
+        container: sentinel(valid),
+        volumes: vec![
+            Volume { name: TEMPLATE.to_owned(), config_map: Some(template), ..Volume::default() },
+            volumes::secrets(vec![
+                file(names.passwords(), PASSWORDS, "passwords"),
+                file(names.sentinel(), PASSWORD, "sentinel-password"),
+            ]),
+        ],
+    }
+}
+
+/// Joins the template with what the Sentinel wrote before.
+fn configure(valid: &Valid, facts: &Facts) -> Container {
+    let service = valid.names.sentinel();
+    let host = valid.names.sentinel_host(0);
+    // The same for all pods but for the first label.
+    let domain = host.strip_prefix(&format!("{service}-0")).unwrap_or_default();
+    Container {
+        name: "configure".to_owned(),
+        image: Some(facts.image.clone()),
+        command: Some(words(["taba-keeper", "sentinel-config"])),
+        args: Some(vec![
+            format!("--template={TEMPLATE_PATH}/{FILE}"),
+            format!("--file={DATA_PATH}/{FILE}"),
+            format!("--announce=$(POD_NAME){domain}"),
+            format!("--passwords-file={SECRETS_PATH}/passwords"),
+            format!("--sentinel-password-file={SECRETS_PATH}/sentinel-password"),
+        ]),
+        env: Some(vec![EnvVar {
+            name: "POD_NAME".to_owned(),
+            value_from: Some(EnvVarSource {
+                field_ref: Some(ObjectFieldSelector {
+                    field_path: "metadata.name".to_owned(),
+                    api_version: Some("v1".to_owned()),
+                }),
+                ..EnvVarSource::default()
+            }),
+            value: None,
+        }]),
+        resources: Some(requirements(&valid.spec.sentinel.resources)),
+        volume_mounts: Some(vec![
+            mount(DATA, DATA_PATH, false),
+            mount(TEMPLATE, TEMPLATE_PATH, true),
+            mount(SECRETS, SECRETS_PATH, true),
+        ]),
+        ..Container::default()
+    }
+}
+
+fn sentinel(valid: &Valid) -> Container {
+    let file = format!("{DATA_PATH}/{FILE}");
+    let number = SENTINEL_PORT.to_string();
+    Container {
+        name: "sentinel".to_owned(),
+        image: Some(valid.spec.redis.image.clone()),
+        command: Some(words(["redis-server", &file, "--sentinel"])),
+        ports: Some(vec![port("sentinel", SENTINEL_PORT)]),
+        // A refusal for want of a password is an answer too, so no password is needed.
+        liveness_probe: Some(exec_probe(
+            words(["redis-cli", "-p", &number, "ping"]),
+            Pace { period_secs: 20, timeout_secs: 10, failures: 3 },
+        )),
+        readiness_probe: Some(tcp_probe("sentinel", Pace { period_secs: 3, timeout_secs: 2, failures: 3 })),
+        resources: Some(requirements(&valid.spec.sentinel.resources)),
+        volume_mounts: Some(vec![mount(DATA, DATA_PATH, false)]),
+        ..Container::default()
+    }
+}
+
+impl Valid {
+    /// How Sentinels watch each shard.
+    #[must_use]
+    pub fn watch_settings(&self) -> Settings {
+        let down_after_ms = u64::try_from(self.down_after.as_millis()).unwrap_or(u64::MAX);
+        Settings {
+            quorum: self.sentinels() / 2 + 1,
+            down_after_ms,
+            failover_timeout_ms: down_after_ms.saturating_mul(3).max(FAILOVER_TIMEOUT_MS_MIN),
+            parallel_syncs: self.members(),
+            port: REDIS_PORT,
+        }
+    }
+}
+
+/// The template: a new Sentinel watches the first member of every shard, the one that is founded.
+fn configuration(valid: &Valid) -> String {
+    let names = &valid.names;
+    let settings = valid.watch_settings();
+    let (quorum, down_after_ms) = (settings.quorum, settings.down_after_ms);
+    let (timeout_ms, syncs) = (settings.failover_timeout_ms, settings.parallel_syncs);
+    let mut text = format!(
+        "port {SENTINEL_PORT}\nprotected-mode no\ndaemonize no\nlogfile \"\"\ndir {DATA_PATH}\n\
+         sentinel resolve-hostnames yes\nsentinel announce-hostnames yes\n\
+         sentinel announce-port {SENTINEL_PORT}\n"
+    );
+    for index in 0..valid.shards() {
+        let (master, host) = (names.master(index), names.member_host(index, 0));
+        write!(
+            text,
+            "sentinel monitor {master} {host} {REDIS_PORT} {quorum}\n\
+             sentinel auth-user {master} sentinel\n\
+             sentinel down-after-milliseconds {master} {down_after_ms}\n\
+             sentinel failover-timeout {master} {timeout_ms}\n\
+             sentinel parallel-syncs {master} {syncs}\n"
+        )
+        .expect("a string takes everything");
+    }
+    text
+}

@@ -1,0 +1,287 @@
+//! Reads: the cluster's children by label, keepers and Sentinels at their pods' addresses.
+//!
+//! Children are listed anew at each look, so no decision rests on an old cache; the API server answers such
+//! lists from memory. What it takes to find out is bounded by the size of one cluster.
+
+use std::collections::BTreeMap;
+use std::fmt::Debug;
+use std::net::IpAddr;
+
+use futures::StreamExt as _;
+use futures::stream;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
+use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
+use k8s_openapi::api::core::v1::{
+    ConfigMap, PersistentVolumeClaim, Pod as KubePod, Secret, Service, ServiceAccount,
+};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use kube::api::ListParams;
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use taba_keeper::api::StateAnswer;
+
+use super::pods::pod;
+use super::world::{Member, Pod, Sentinel, Servers, Set, Shard, World};
+use crate::api::{Quantity, TabaCluster};
+use crate::build::{
+    CLUSTER_LABEL, COMPONENT_LABEL, KEEPER_PORT, MANAGER, MANAGER_LABEL, Names, Role, SENTINEL_PORT, Secrets,
+    Valid,
+};
+use crate::keepers::{Keeper, Keepers};
+use crate::sentinels::{self, MasterSeen};
+
+/// Keepers and Sentinels asked at once.
+const ASKED_AT_ONCE: usize = 32;
+
+/// Objects with the cluster's labels.
+#[derive(Clone, Debug, Default)]
+pub struct Children {
+    /// Accounts of pods.
+    pub service_accounts: Vec<ServiceAccount>,
+    /// Passwords and tokens.
+    pub secrets: Vec<Secret>,
+    /// Sentinels' configuration.
+    pub config_maps: Vec<ConfigMap>,
+    /// Services.
+    pub services: Vec<Service>,
+    /// Who may speak with whom.
+    pub network_policies: Vec<NetworkPolicy>,
+    /// Shards and Sentinels.
+    pub stateful_sets: Vec<StatefulSet>,
+    /// Servers.
+    pub deployments: Vec<Deployment>,
+    /// How many pods may be evicted at once.
+    pub budgets: Vec<PodDisruptionBudget>,
+    /// Autoscalers.
+    pub autoscalers: Vec<HorizontalPodAutoscaler>,
+    /// Volumes.
+    pub claims: Vec<PersistentVolumeClaim>,
+    /// Pods of all of them.
+    pub pods: Vec<KubePod>,
+}
+
+/// Lists the children of the cluster `name`.
+///
+/// # Errors
+/// If the API server refuses or does not answer.
+pub async fn children(client: &Client, namespace: &str, name: &str) -> Result<Children, kube::Error> {
+    let of_cluster = format!("{CLUSTER_LABEL}={name}");
+    let managed = format!("{of_cluster},{MANAGER_LABEL}={MANAGER}");
+    // The labels of claims come from a template that can never change, and name no manager.
+    let claims = format!("{of_cluster},app.kubernetes.io/name=taba");
+    let (service_accounts, secrets, config_maps, services, network_policies) = tokio::try_join!(
+        list(client, namespace, &managed),
+        list(client, namespace, &managed),
+        list(client, namespace, &managed),
+        list(client, namespace, &managed),
+        list(client, namespace, &managed),
+    )?;
+    let (stateful_sets, deployments, budgets, autoscalers, claims, pods) = tokio::try_join!(
+        list(client, namespace, &managed),
+        list(client, namespace, &managed),
+        list(client, namespace, &managed),
+        list(client, namespace, &managed),
+        list(client, namespace, &claims),
+        list(client, namespace, &managed),
+    )?;
+    Ok(Children {
+        service_accounts,
+        secrets,
+        config_maps,
+        services,
+        network_policies,
+        stateful_sets,
+        deployments,
+        budgets,
+        autoscalers,
+        claims,
+        pods,
+    })
+}
+
+async fn list<K>(client: &Client, namespace: &str, labels: &str) -> Result<Vec<K>, kube::Error>
+where
+    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + DeserializeOwned + Clone + Debug,
+{
+    let api: Api<K> = Api::namespaced(client.clone(), namespace);
+    Ok(api.list(&ListParams::default().labels(labels)).await?.items)
+}
+
+impl Children {
+    /// The Secrets by their names.
+    #[must_use]
+    pub fn secrets_by_name(&self) -> BTreeMap<String, Secret> {
+        self.secrets.iter().map(|secret| (secret.name_any(), secret.clone())).collect()
+    }
+
+    /// Sizes in the claim templates of the StatefulSets that exist.
+    #[must_use]
+    pub fn claim_sizes(&self) -> BTreeMap<String, Quantity> {
+        let size = |set: &StatefulSet| {
+            let claim = set.spec.as_ref()?.volume_claim_templates.as_ref()?.first()?.spec.clone()?;
+            let size = claim.resources?.requests?.get("storage")?.0.clone();
+            Some((set.name_any(), Quantity(size)))
+        };
+        self.stateful_sets.iter().filter_map(size).collect()
+    }
+
+    /// Present numbers of pods of the Deployments that exist.
+    #[must_use]
+    pub fn replicas(&self, names: &Names) -> BTreeMap<Role, i32> {
+        let present = |role: Role| {
+            let found = self.deployments.iter().find(|one| one.name_any() == names.role(role))?;
+            Some((role, found.spec.as_ref()?.replicas?))
+        };
+        Role::ALL.into_iter().filter_map(present).collect()
+    }
+
+    pub(super) fn stateful_set(&self, name: &str) -> Option<&StatefulSet> {
+        self.stateful_sets.iter().find(|set| set.name_any() == name)
+    }
+
+    /// The pod of this name, if it is one of this StatefulSet's and not of an earlier one of its name.
+    fn pod_of(&self, set: Option<&StatefulSet>, name: &str) -> Option<Pod> {
+        let set = set?;
+        let found = self.pods.iter().find(|pod| pod.name_any() == name)?;
+        let uid = set.uid()?;
+        found.owner_references().iter().any(|owner| owner.uid == uid).then(|| {
+            let newest = set.status.as_ref().and_then(|status| status.update_revision.as_deref());
+            pod(found, newest)
+        })
+    }
+}
+
+/// Looks at shards, Sentinels and servers.
+pub async fn world(
+    cluster: &TabaCluster,
+    valid: &Valid,
+    children: &Children,
+    secrets: &Secrets,
+    keepers: &Keepers,
+) -> World {
+    let mut world = World {
+        shards: (0..valid.shards()).map(|index| shard(cluster, valid, children, index)).collect(),
+        sentinels: sentinels_of(valid, children),
+        sentinel_set: children.stateful_set(&valid.names.sentinel()).map(set),
+        servers: Role::ALL.into_iter().map(|role| servers(valid, children, role)).collect(),
+    };
+    ask_keepers(&mut world, secrets.keeper_token(), keepers).await;
+    ask_sentinels(&mut world, secrets.sentinel_password(), valid.members() - 1).await;
+    world
+}
+
+fn shard(cluster: &TabaCluster, valid: &Valid, children: &Children, index: usize) -> Shard {
+    let names = &valid.names;
+    let name = Names::shard_short(index);
+    let found = children.stateful_set(&names.shard(index));
+    let recorded = cluster.status.as_ref().and_then(|status| {
+        status.shards.iter().find(|shard| shard.name == name).and_then(|shard| shard.shard_id.clone())
+    });
+    let member = |ordinal| {
+        let name = names.member(index, ordinal);
+        let pod = children.pod_of(found, &name);
+        Member { host: names.member_host(index, ordinal), pod, name, keeper: Err("not asked".to_owned()) }
+    };
+    Shard {
+        index,
+        name,
+        master: names.master(index),
+        recorded_id: recorded,
+        min_in_sync: usize::try_from(cluster.spec.redis.min_in_sync).unwrap_or(0),
+        set: found.map(set),
+        members: (0..valid.members()).map(member).collect(),
+    }
+}
+
+fn set(set: &StatefulSet) -> Set {
+    let status = set.status.clone().unwrap_or_default();
+    let count = |number: Option<i32>| number.and_then(|number| usize::try_from(number).ok()).unwrap_or(0);
+    Set {
+        replicas: count(set.spec.as_ref().and_then(|spec| spec.replicas)),
+        is_observed: status.update_revision.is_some()
+            && status.observed_generation >= set.metadata.generation,
+        updated: count(status.updated_replicas),
+        ready: count(status.ready_replicas),
+    }
+}
+
+fn sentinels_of(valid: &Valid, children: &Children) -> Vec<Sentinel> {
+    let found = children.stateful_set(&valid.names.sentinel());
+    let sentinel = |ordinal| {
+        let name = format!("{}-{ordinal}", valid.names.sentinel());
+        Sentinel { pod: children.pod_of(found, &name), name, masters: Err("no pod".to_owned()) }
+    };
+    (0..valid.sentinels()).map(sentinel).collect()
+}
+
+fn servers(valid: &Valid, children: &Children, role: Role) -> Servers {
+    let name = valid.names.role(role);
+    let found = children.deployments.iter().find(|one| one.name_any() == name);
+    let status = found.and_then(|one| one.status.clone()).unwrap_or_default();
+    let of_role = children
+        .pods
+        .iter()
+        .filter(|pod| pod.labels().get(COMPONENT_LABEL).is_some_and(|component| component == role.as_str()));
+    let trouble = of_role.map(|found| pod(found, None)).find_map(|pod| Some((pod.name, pod.trouble?)));
+    Servers {
+        role: role.to_string(),
+        exists: found.is_some(),
+        wanted: found.and_then(|one| one.spec.as_ref()?.replicas).unwrap_or(0),
+        ready: status.ready_replicas.unwrap_or(0),
+        updated: status.updated_replicas.unwrap_or(0),
+        total: status.replicas.unwrap_or(0),
+        is_observed: found.is_some_and(|one| status.observed_generation >= one.metadata.generation),
+        trouble,
+    }
+}
+
+async fn ask_keepers(world: &mut World, token: &str, keepers: &Keepers) {
+    let mut questions = Vec::new();
+    for shard in &world.shards {
+        let of_shard = shard.members.iter().enumerate();
+        questions.extend(of_shard.map(|(place, member)| (shard.index, place, whom(&shard.master, member))));
+    }
+    let asked = questions.into_iter().map(|(shard, place, keeper)| async move {
+        let answer = match keeper {
+            Ok(keeper) => keepers.state(&keeper, token).await.map_err(|error| error.to_string()),
+            Err(why) => Err(why),
+        };
+        (shard, place, answer)
+    });
+    let answers: Vec<(usize, usize, Result<StateAnswer, String>)> =
+        stream::iter(asked).buffer_unordered(ASKED_AT_ONCE).collect().await;
+    for (shard, place, answer) in answers {
+        world.shards[shard].members[place].keeper = answer;
+    }
+}
+
+fn whom(master: &str, member: &Member) -> Result<Keeper, String> {
+    let pod = member.pod.as_ref().ok_or("no pod")?;
+    Ok(keeper(master, pod).ok_or("the pod has no address yet")?)
+}
+
+/// The keeper in a pod.
+#[must_use]
+pub fn keeper(master: &str, pod: &Pod) -> Option<Keeper> {
+    Some(Keeper { ip: pod.ip?, port: KEEPER_PORT, shard: master.to_owned(), member: pod.name.clone() })
+}
+
+async fn ask_sentinels(world: &mut World, password: &str, replicas_max: usize) {
+    let places: Vec<_> = world.sentinels.iter().map(address).collect();
+    let asked = places.into_iter().map(|place| async move {
+        let look = sentinels::look(place?, SENTINEL_PORT, password, replicas_max).await;
+        look.map_err(|error| error.to_string())
+    });
+    let answers: Vec<Result<Vec<MasterSeen>, String>> =
+        stream::iter(asked).buffered(ASKED_AT_ONCE).collect().await;
+    for (sentinel, answer) in world.sentinels.iter_mut().zip(answers) {
+        sentinel.masters = answer;
+    }
+}
+
+fn address(sentinel: &Sentinel) -> Result<IpAddr, String> {
+    let pod = sentinel.pod.as_ref().ok_or("no pod")?;
+    Ok(pod.ip.ok_or("the pod has no address yet")?)
+}

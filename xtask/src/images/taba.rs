@@ -1,0 +1,90 @@
+//! Taba's own image: three static programs and nothing else.
+
+use std::path::{Path, PathBuf};
+
+use anyhow::{Result, bail};
+
+use crate::archive::{self, Image};
+use crate::process;
+use crate::system::{self, C_COMPILER, MUSL_COMPILER};
+
+/// Where programs are in the image.
+const FOLDER: &str = "usr/local/bin";
+/// A program and its package.
+const PROGRAMS: [(&str, &str); 3] =
+    [("taba", "taba-server"), ("taba-keeper", "taba-keeper"), ("taba-operator", "taba-operator")];
+
+pub const IMAGE: Image<'static> = super::image(super::TABA, &["/usr/local/bin/taba"], "/usr/local/bin");
+
+/// Builds the programs, linked to nothing, so that they run in any image: the keeper is copied into that of Redis.
+pub fn build(debug: bool) -> Result<Vec<PathBuf>> {
+    system::ensure_programs(&[C_COMPILER, MUSL_COMPILER])?;
+    system::ensure_target(TARGET)?;
+    let mut build = process::cargo();
+    build.args(["build", "--locked", "--target", TARGET]);
+    if !debug {
+        build.arg("--release");
+    }
+    for (program, package) in PROGRAMS {
+        build.args(["--package", package, "--bin", program]);
+    }
+    process::run(&mut build)?;
+    let folder = folder(debug);
+    let programs: Vec<_> = PROGRAMS.iter().map(|(program, _)| folder.join(program)).collect();
+    for program in &programs {
+        let headers = process::output(process::program("readelf").arg("--program-headers").arg(program))?;
+        if headers.contains("INTERP") {
+            bail!("{} asks for a loader, so it is not static", program.display());
+        }
+    }
+    Ok(programs)
+}
+
+/// Where cargo puts the programs.
+pub fn folder(debug: bool) -> PathBuf {
+    process::root().join("target").join(TARGET).join(if debug { "debug" } else { "release" })
+}
+
+/// Puts the programs into the image's root, without what only debuggers read.
+pub fn fill(root: &Path, programs: &[PathBuf]) -> Result<()> {
+    std::fs::create_dir_all(root.join("data"))?;
+    for program in programs {
+        let Some(name) = program.file_name() else { bail!("{} has no name", program.display()) };
+        let to = root.join(FOLDER).join(name);
+        archive::copy(program, &to)?;
+        process::run(process::program("strip").arg("--strip-all").arg(&to))?;
+    }
+    Ok(())
+}
+
+#[cfg(target_arch = "x86_64")]
+const TARGET: &str = "x86_64-unknown-linux-musl";
+#[cfg(target_arch = "aarch64")]
+const TARGET: &str = "aarch64-unknown-linux-musl";
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_dockerfile_makes_the_same_image() {
+        let text = std::fs::read_to_string(process::root().join("Dockerfile")).expect("it is there");
+        let stage = text.split("FROM scratch").nth(1).expect("its last stage is from scratch");
+        let user = format!("USER {}", IMAGE.user);
+        let entry = format!("ENTRYPOINT [\"{}\"]", IMAGE.entry[0]);
+        let path = format!("ENV PATH={}", IMAGE.path);
+        for line in [user, entry, path] {
+            assert!(stage.lines().any(|found| found == line), "no line `{line}`");
+        }
+        for (program, package) in PROGRAMS {
+            assert!(
+                text.contains(&format!("--package {package}")) && text.contains(&format!("--bin {program}"))
+            );
+        }
+        assert!(text.contains(&format!("-o \"/image/{FOLDER}/$program\"")));
+        let toolchain =
+            std::fs::read_to_string(process::root().join("rust-toolchain.toml")).expect("it is there");
+        let version = toolchain.split('"').nth(1).expect("the channel comes first");
+        assert!(text.contains(&format!("RUSTUP_TOOLCHAIN={version}")), "another toolchain than {version}");
+    }
+}
