@@ -13,8 +13,8 @@ use crate::decide::votes::Rules;
 /// Most members of a shard; keeps sets, polls and elections small.
 const MEMBERS_MAX: usize = 16;
 
-/// Longest name of a shard or member.
-const NAME_BYTES_MAX: usize = 63;
+/// Longest name of a shard or member: on Kubernetes a namespace, a cluster and a shard.
+const NAME_BYTES_MAX: usize = 127;
 
 /// Longest password or token.
 const SECRET_BYTES_MAX: usize = 512;
@@ -96,6 +96,14 @@ pub enum ConfigError {
     /// A file that cannot be read.
     #[error("read {}", path.display())]
     Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// A file that cannot be written.
+    #[error("write {}", path.display())]
+    Write {
         /// The file.
         path: PathBuf,
         /// Why.
@@ -247,7 +255,7 @@ impl TryFrom<Args> for Config {
     }
 }
 
-const fn wrong(what: &'static str, why: String) -> ConfigError {
+pub(crate) const fn wrong(what: &'static str, why: String) -> ConfigError {
     ConfigError::Value { what, why }
 }
 
@@ -303,12 +311,12 @@ fn maxmemory(text: String) -> Result<String, ConfigError> {
     }
 }
 
-fn read(path: &Path) -> Result<String, ConfigError> {
+pub(crate) fn read(path: &Path) -> Result<String, ConfigError> {
     fs::read_to_string(path).map_err(|source| ConfigError::Read { path: path.to_owned(), source })
 }
 
 /// A secret goes into Redis' configuration and HTTP headers, so it is held to what needs no quoting there.
-fn secret(what: &'static str, path: &Path) -> Result<String, ConfigError> {
+pub(crate) fn secret(what: &'static str, path: &Path) -> Result<String, ConfigError> {
     let text = read(path)?.trim().to_owned();
     let is_plain = |byte: u8| byte.is_ascii_alphanumeric() || b"-_.~+/=".contains(&byte);
     if text.is_empty() || text.len() > SECRET_BYTES_MAX || !text.bytes().all(is_plain) {

@@ -1,4 +1,5 @@
-//! The `taba-keeper` binary: reads flags, runs until SIGTERM, hands over, stops Redis.
+//! The `taba-keeper` binary: reads flags, runs until SIGTERM, hands over, stops Redis. As `taba-keeper install`
+//! and `taba-keeper sentinel-config` it prepares pods.
 
 use std::sync::Arc;
 
@@ -6,16 +7,32 @@ use anyhow::Context as _;
 use clap::Parser as _;
 use taba_keeper::config::{Args, Config};
 use taba_keeper::http;
+use taba_keeper::install::{InstallArgs, install};
 use taba_keeper::keeper::Keeper;
+use taba_keeper::sentinel_config::{self, SentinelConfigArgs};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 use tracing_subscriber::EnvFilter;
 
+fn main() -> anyhow::Result<()> {
+    // The keeper itself has no word of its own, so that its flags stand behind the program's name.
+    let rest = || std::env::args_os().skip(1);
+    match std::env::args_os().nth(1).as_deref().and_then(std::ffi::OsStr::to_str) {
+        Some("install") => {
+            install(&InstallArgs::parse_from(rest()).folder)?;
+            Ok(())
+        }
+        Some("sentinel-config") => {
+            sentinel_config::run(&SentinelConfigArgs::parse_from(rest())).context("the configuration")
+        }
+        _ => keep(Args::parse()),
+    }
+}
+
 /// One small loop and a few connections: two threads, so that a disk that hangs leaves one for the probes.
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
-async fn main() -> anyhow::Result<()> {
-    let args = Args::parse();
+async fn keep(args: Args) -> anyhow::Result<()> {
     let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
     tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
     let config = Config::try_from(args).context("the configuration")?;

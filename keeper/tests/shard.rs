@@ -47,6 +47,30 @@ fn a_killed_primary_is_replaced_and_nothing_acknowledged_is_lost() {
     });
 }
 
+/// As on Kubernetes, where a pod keeps its name and not its address.
+#[test]
+fn members_and_sentinels_know_each_other_by_name_and_sentinels_remember_after_a_restart() {
+    let mut shard = Shard::founded_by_name(1);
+    let named = |shard: &Shard, index: usize| {
+        let asked = ["GET-MASTER-ADDR-BY-NAME", support::NAME];
+        shard.sentinels[index].query::<(String, u16)>(&asked)
+    };
+    let own_id = |shard: &Shard| shard.sentinels[0].query::<String>(&["MYID"]);
+    let first = shard.keepers[0].redis_port;
+    assert_eq!(named(&shard, 0), Some((support::shard::HOST.to_owned(), first)));
+
+    let id = own_id(&shard).expect("an identity");
+    shard.keeper("a").kill();
+    let new = shard.until_primary_other_than("a");
+    let port = shard.keeper(new).redis_port;
+    shard.sentinels[0].restart();
+    until("the sentinel is back", || own_id(&shard));
+    assert_eq!(own_id(&shard), Some(id), "it is still the same");
+    assert_eq!(named(&shard, 0), Some((support::shard::HOST.to_owned(), port)), "it knows the new primary");
+    shard.keeper("a").start();
+    shard.until_whole();
+}
+
 #[test]
 fn a_handover_under_load_loses_nothing_and_takes_little_time() {
     let mut shard = Shard::founded(1);

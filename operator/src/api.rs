@@ -5,7 +5,8 @@
 //! says what to do. A rule that compares with the old object (`oldSelf`) guards what cannot change.
 //!
 //! Defaults are in the schema too, so they are stored with the object when it is made: a later operator with
-//! other defaults changes no cluster that is there.
+//! other defaults changes no cluster that is there. The API server holds a default to the rules before it fills in
+//! what is within, so an object with rules about its fields has its default in full, and others have `{}`.
 
 mod cluster;
 mod crd;

@@ -183,8 +183,9 @@ fn fuzz_replay() -> Result<Outcome> {
 fn kubernetes() -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
     cluster::prepare()?;
-    let selection = ["--locked", "--package", "taba-e2e", "--features", "kubernetes", "--test", "kubernetes"];
-    process::run(process::cargo().arg("clippy").args(selection).args(["--", "--deny", "warnings"]))?;
+    let package = ["--locked", "--package", "taba-e2e", "--features", "kubernetes"];
+    let selection = package.into_iter().chain(["--test", "admission", "--test", "kubernetes"]);
+    process::run(process::cargo().arg("clippy").args(selection.clone()).args(["--", "--deny", "warnings"]))?;
     let runner = std::env::current_exe().context("failed to find our own program")?;
     count(process::cargo().arg("test").args(selection).env("TABA_XTASK", runner))
 }

@@ -32,6 +32,13 @@ impl Keeper {
         Self { name, redis_port: ports.0, http_port: ports.1, data, arguments, log, child: None }
     }
 
+    /// Where it and its Redis listen, instead of 127.0.0.1.
+    pub fn listening_on(mut self, ip: std::net::IpAddr) -> Self {
+        let last = self.arguments.last_mut().expect("--listen is last");
+        *last = std::net::SocketAddr::new(ip, self.http_port).to_string();
+        self
+    }
+
     pub fn start(&mut self) {
         assert!(self.child.is_none(), "{} runs", self.name);
         let log = File::options().create(true).append(true).open(&self.log).expect("a log");

@@ -1,17 +1,27 @@
 //! Three Sentinels and three keepers.
 
 use std::collections::BTreeSet;
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, ToSocketAddrs as _};
 use std::time::Duration;
 
 use serde_json::json;
 use tempfile::TempDir;
 
 use super::keeper::{Keeper, shared_flags};
-use super::sentinel::Sentinel;
+use super::sentinel::{SENTINEL_PASSWORD, Sentinel};
 use super::writer::Writer;
 use super::{connect, free_port, until};
 
 const NAMES: [&str; 3] = ["a", "b", "c"];
+
+/// A name that every machine resolves to itself.
+pub const HOST: &str = "localhost";
+
+/// All addresses of the family that the name resolves to first: Redis listens to one family.
+fn unspecified_of_host() -> IpAddr {
+    let first = (HOST, 0).to_socket_addrs().expect("it resolves").next().expect("to something");
+    if first.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() }
+}
 
 pub struct Shard {
     pub keepers: Vec<Keeper>,
@@ -41,14 +51,43 @@ impl Shard {
         shard
     }
 
+    /// Starts everything, each known to the others by name and never by address, and founds the shard.
+    pub fn founded_by_name(min_in_sync: usize) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let ports: Vec<_> = NAMES.iter().map(|_| (free_port(), free_port())).collect();
+        let by_name = |_| Sentinel::start_by_name(folder.path(), HOST, ports[0].0);
+        let sentinels: Vec<_> = (0..3).map(by_name).collect();
+        let members: Vec<_> = NAMES
+            .iter()
+            .zip(&ports)
+            .map(|(name, (redis, http))| format!("{name}={HOST}:{redis}:{http}"))
+            .collect();
+        let places: Vec<_> = sentinels.iter().map(|sentinel| format!("{HOST}:{}", sentinel.port)).collect();
+        let mut flags = shared_flags(folder.path(), &members.join(","), &places.join(","), min_in_sync);
+        let password = folder.path().join("sentinel-password");
+        std::fs::write(&password, SENTINEL_PASSWORD).expect("written");
+        flags.push(format!("--sentinel-password-file={}", password.display()));
+        let keepers = NAMES.iter().zip(ports).map(|(name, ports)| {
+            Keeper::new(name, ports, folder.path(), &flags).listening_on(unspecified_of_host())
+        });
+        let mut shard = Self { keepers: keepers.collect(), sentinels, _folder: folder };
+        shard.keepers.iter_mut().for_each(Keeper::start);
+        shard.found();
+        shard
+    }
+
     /// Starts everything and founds the shard; all members are in sync and Sentinel knows them.
     pub fn founded(min_in_sync: usize) -> Self {
         let shard = Self::start(min_in_sync);
-        until("the shard is founded", || {
-            (shard.keepers[0].call("POST", "/found", &json!({}))?.0 == 200).then_some(())
-        });
-        shard.until_whole();
+        shard.found();
         shard
+    }
+
+    fn found(&self) {
+        until("the shard is founded", || {
+            (self.keepers[0].call("POST", "/found", &json!({}))?.0 == 200).then_some(())
+        });
+        self.until_whole();
     }
 
     /// Waits until all members that run are in sync, and Sentinel could promote any replica.

@@ -102,7 +102,6 @@ pub struct TabaClusterSpec {
 
     /// The store: shards, each a Redis primary with replicas.
     #[serde(default)]
-    #[schemars(extend("default" = {}))]
     pub redis: RedisSpec,
 
     /// The Sentinels, which watch the shards and choose new primaries.

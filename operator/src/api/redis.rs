@@ -9,11 +9,11 @@ use super::{PodTemplate, Quantity, Resources};
 #[derive(KubeSchema, Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(
-    validation = Rule::new("self.minInSync <= self.replicas").message(
+    validation = Rule::new("self.replicas < 0 || self.minInSync <= self.replicas").message(
         "redis.minInSync must not be above redis.replicas, because so many replicas must hold every write: lower \
          minInSync or raise replicas"
     ),
-    validation = Rule::new("self.shards <= self.vbuckets").message(
+    validation = Rule::new("self.vbuckets < 1 || self.shards <= self.vbuckets").message(
         "redis.shards must not be above redis.vbuckets, because every shard needs a vbucket: raise vbuckets"
     ),
     validation = Rule::new("has(self.resources.limits.memory)").message(
@@ -22,6 +22,7 @@ use super::{PodTemplate, Quantity, Resources};
     ),
     validation = Rule::new(
         "!has(self.resources.limits.memory) || !isQuantity(string(self.resources.limits.memory)) || \
+         quantity(string(self.resources.limits.memory)).sign() < 1 || \
          quantity(string(self.resources.limits.memory)).compareTo(quantity('128Mi')) >= 0"
     ).message("redis.resources.limits.memory must be at least 128Mi: raise it")
 )]
@@ -30,7 +31,7 @@ pub struct RedisSpec {
     /// Default: `redis:7.2`. Changing it restarts the pods of one shard after the other: replicas first, the
     /// primary last, after a handover.
     #[serde(default = "image")]
-    #[schemars(length(min = 1, max = 512))]
+    #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new(r"self.matches('^\\S+$')")
         .message("redis.image must be the name of an image, without blanks, such as redis:7.2"))]
     pub image: String,
@@ -75,7 +76,6 @@ pub struct RedisSpec {
 
     /// The volume of each Redis.
     #[serde(default)]
-    #[schemars(extend("default" = {}))]
     pub storage: StorageSpec,
 
     /// CPU and memory of each Redis. Redis may use 60 % of the memory limit for data (`maxmemory`); the rest is
@@ -95,10 +95,11 @@ pub struct RedisSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(
-        "!isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('64Mi')) >= 0"
+        "!isQuantity(string(self.size)) || quantity(string(self.size)).sign() < 1 || \
+         quantity(string(self.size)).compareTo(quantity('64Mi')) >= 0"
     ).message("storage.size must be at least 64Mi: raise it"),
     validation = Rule::new(
-        "!isQuantity(string(self.size)) || \
+        "!isQuantity(string(self.size)) || quantity(string(self.size)).sign() < 1 || \
          quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0"
     ).message("storage.size can only grow, because volumes cannot shrink: set it back to the old size or more"),
     validation = Rule::new(

@@ -1,0 +1,154 @@
+//! The rules of the CRD, on a real API server: what is let in, what is not, and what one is told.
+//!
+//! Nothing but the objects that changes start from is stored (`--dry-run=server`), and nobody acts on them. Uses
+//! the cluster that is up, or else starts one and removes it.
+
+#[path = "admission/changes.rs"]
+mod changes;
+#[path = "admission/invalid.rs"]
+mod invalid;
+#[path = "admission/valid.rs"]
+mod valid;
+
+use std::io::Write as _;
+use std::path::Path;
+use std::process::{Command, Output, Stdio};
+
+use anyhow::{Context as _, Result, ensure};
+
+const NAMESPACE: &str = "admission";
+const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/tabaclusters.taba.dev.yaml");
+
+/// Removes the cluster if this test started it, also after a failed assertion.
+struct Cluster {
+    is_ours: bool,
+}
+
+impl Cluster {
+    fn ensure() -> Result<Self> {
+        let is_ours = !Path::new("/var/lib/taba-cluster").exists();
+        let cluster = Self { is_ours };
+        if is_ours {
+            run(&["up", "--nodes", "1"])?;
+        }
+        Ok(cluster)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = xtask(&["down"]).status();
+        } else {
+            let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
+            let _ = xtask(&words).status();
+        }
+    }
+}
+
+#[test]
+fn every_spec_gets_the_answer_it_deserves() -> Result<()> {
+    let _cluster = Cluster::ensure()?;
+    // As the chart installs it: a second time changes nothing.
+    kubectl(&["apply", "--server-side", "--filename", CRD], "")?;
+    kubectl(&["wait", "--for=condition=Established", "crd/tabaclusters.taba.dev", "--timeout=60s"], "")?;
+    kubectl(&["create", "namespace", NAMESPACE], "")?;
+
+    let mut wrong = Vec::new();
+    for spec in valid::SPECS {
+        if let Err(said) = create(&manifest("main", spec)) {
+            wrong.push(format!("refused: {spec}\n  {said}"));
+        }
+    }
+    for (name, spec, path, message) in invalid::NAMES {
+        check(&mut wrong, &format!("{name} {spec}"), create(&manifest(name, spec)), path, message);
+    }
+    for (spec, path, message) in invalid::SPECS {
+        check(&mut wrong, spec, create(&manifest("main", spec)), path, message);
+    }
+    for (index, (old, news)) in changes::CHANGES.iter().enumerate() {
+        let name = format!("from{index}");
+        kubectl(&["create", "--filename", "-"], &manifest(&name, old))?;
+        for (new, expected) in *news {
+            let said = replace(&manifest(&name, new));
+            let case = format!("{old} -> {new}");
+            match expected {
+                Some((path, message)) => check(&mut wrong, &case, said, path, message),
+                None => wrong.extend(said.err().map(|said| format!("refused: {case}\n  {said}"))),
+            }
+        }
+    }
+    assert!(wrong.is_empty(), "{} answers are wrong:\n{}", wrong.len(), wrong.join("\n"));
+    Ok(())
+}
+
+/// Refused at one place, with this message, and for no other reason.
+fn check(wrong: &mut Vec<String>, case: &str, said: Result<(), String>, path: &str, message: &str) {
+    let said = match said {
+        Ok(()) => return wrong.push(format!("let in: {case}")),
+        Err(said) => said,
+    };
+    // Of a type that is wrong the server also says that rules could not look at it.
+    let causes =
+        said.lines().filter(|line| line.starts_with("* ") && !line.contains("rules were not checked"));
+    let is_alone = causes.count() < 2;
+    if !(is_alone && said.contains(path) && said.contains(message)) {
+        wrong.push(format!("{case}\n  expected {path} and {message:?}\n  got {said}"));
+    }
+}
+
+#[test]
+fn the_table_is_as_long_as_promised() {
+    let changes = || changes::CHANGES.iter().flat_map(|(_, news)| news.iter());
+    let refused = changes().filter(|(_, expected)| expected.is_some()).count();
+    let allowed = changes().count() - refused;
+    assert!(invalid::NAMES.len() + invalid::SPECS.len() + refused >= 60);
+    assert!(valid::SPECS.len() + allowed >= 30);
+}
+
+fn manifest(name: &str, spec: &str) -> String {
+    format!(
+        "{{apiVersion: taba.dev/v1alpha1, kind: TabaCluster, metadata: {{name: {name}, namespace: {NAMESPACE}}}, \
+         spec: {spec}}}\n"
+    )
+}
+
+fn create(manifest: &str) -> Result<(), String> {
+    kubectl(&["create", "--dry-run=server", "--filename", "-"], manifest)
+        .map_err(|error| format!("{error:#}"))
+}
+
+fn replace(manifest: &str) -> Result<(), String> {
+    kubectl(&["replace", "--dry-run=server", "--filename", "-"], manifest)
+        .map_err(|error| format!("{error:#}"))
+}
+
+fn kubectl(words: &[&str], input: &str) -> Result<()> {
+    let mut all = vec!["kubectl"];
+    all.extend(words);
+    let mut child = xtask(&all)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("failed to start the task runner")?;
+    child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
+    finished(words, child.wait_with_output()?)
+}
+
+fn run(words: &[&str]) -> Result<()> {
+    finished(words, xtask(words).output().context("failed to start the task runner")?)
+}
+
+fn finished(words: &[&str], output: Output) -> Result<()> {
+    ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
+    Ok(())
+}
+
+/// The task runner that started us.
+fn xtask(words: &[&str]) -> Command {
+    let runner = std::env::var_os("TABA_XTASK").expect("`cargo xtask test kubernetes` runs this test");
+    let mut command = Command::new(runner);
+    command.args(words).stdin(Stdio::null());
+    command
+}
