@@ -111,14 +111,12 @@ pub enum Command {
         /// The quorum.
         quorum: usize,
     },
-    /// `SENTINEL SET name option value`.
+    /// `SENTINEL SET name option value …`: one command, because Sentinel writes its file after each.
     Set {
         /// The master name.
         name: String,
-        /// The option.
-        option: &'static str,
-        /// Its value; may be a password.
-        value: String,
+        /// Options and their values, of which some may be passwords.
+        options: Vec<(&'static str, String)>,
     },
     /// `SENTINEL REMOVE name`.
     Remove {
@@ -131,10 +129,13 @@ impl std::fmt::Debug for Command {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         match self {
             Self::Monitor { name, host, port, quorum } => write!(f, "MONITOR {name} {host} {port} {quorum}"),
-            Self::Set { name, option, value } if *option != "auth-pass" => {
-                write!(f, "SET {name} {option} {value}")
+            Self::Set { name, options } => {
+                write!(f, "SET {name}")?;
+                options.iter().try_for_each(|(option, value)| {
+                    let shown = if *option == "auth-pass" { "(hidden)" } else { value };
+                    write!(f, " {option} {shown}")
+                })
             }
-            Self::Set { name, option, .. } => write!(f, "SET {name} {option} (hidden)"),
             Self::Remove { name } => write!(f, "REMOVE {name}"),
         }
     }
@@ -147,8 +148,11 @@ impl Command {
             Self::Monitor { name, host, port, quorum } => {
                 command.arg("MONITOR").arg(name).arg(host).arg(port).arg(quorum);
             }
-            Self::Set { name, option, value } => {
-                command.arg("SET").arg(name).arg(option).arg(value);
+            Self::Set { name, options } => {
+                command.arg("SET").arg(name);
+                for (option, value) in options {
+                    command.arg(option).arg(value);
+                }
             }
             Self::Remove { name } => {
                 command.arg("REMOVE").arg(name);
@@ -228,8 +232,9 @@ mod tests {
 
     #[test]
     fn a_password_is_not_printed_with_the_command_that_sets_it() {
-        let set = Command::Set { name: "s0".to_owned(), option: "auth-pass", value: "hunter2".to_owned() };
-        assert_eq!(format!("{set:?}"), "SET s0 auth-pass (hidden)");
+        let options = vec![("auth-user", "sentinel".to_owned()), ("auth-pass", "hunter2".to_owned())];
+        let set = Command::Set { name: "s0".to_owned(), options };
+        assert_eq!(format!("{set:?}"), "SET s0 auth-user sentinel auth-pass (hidden)");
     }
 
     #[test]

@@ -51,10 +51,15 @@ fn trouble(found: &KubePod) -> Option<Trouble> {
 
 fn waiting(container: &ContainerStatus) -> Option<Trouble> {
     let waiting = container.state.as_ref()?.waiting.as_ref()?;
-    let reason = waiting.reason.clone().filter(|reason| !STARTING.contains(&reason.as_str()))?;
+    let mut reason = waiting.reason.clone().filter(|reason| !STARTING.contains(&reason.as_str()))?;
+    // The two take turns, and their messages grow.
+    if reason == "ErrImagePull" {
+        "ImagePullBackOff".clone_into(&mut reason);
+    }
     // The delay in the message of a crash loop grows: not worth a new status each time.
     let message = match reason.as_str() {
         "CrashLoopBackOff" => ended(container),
+        "ImagePullBackOff" => format!("the image {} cannot be pulled", container.image),
         _ => short(waiting.message.as_deref()),
     };
     Some(Trouble { reason, message: format!("container {}: {message}", container.name) })
@@ -115,13 +120,16 @@ mod tests {
 
         let waits = |reason: &str| {
             let pod = read(&json!({"containerStatuses": [{
-                "name": "redis", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+                "name": "redis", "image": "no:1", "imageID": "", "ready": false, "restartCount": 0,
                 "state": {"waiting": {"reason": reason, "message": "back-off 40s"}}
             }]}));
             pod.trouble.map(|trouble| trouble.message)
         };
         assert_eq!(waits("ContainerCreating"), None);
-        assert_eq!(waits("ImagePullBackOff").as_deref(), Some("container redis: back-off 40s"));
+        assert_eq!(waits("CreateContainerConfigError").as_deref(), Some("container redis: back-off 40s"));
+        let pull = waits("ErrImagePull");
+        assert_eq!(pull.as_deref(), Some("container redis: the image no:1 cannot be pulled"));
+        assert_eq!(pull, waits("ImagePullBackOff"), "the two take turns, which is no news");
         let crash = waits("CrashLoopBackOff").expect("trouble");
         assert!(!crash.contains("40s"), "a message that grows would be written again and again: {crash}");
     }

@@ -119,6 +119,7 @@ pub async fn reconcile(cluster: Arc<TabaCluster>, context: Arc<Context>) -> Resu
 
 /// When to try again after a pass that failed: later each time, and not all clusters at once.
 #[must_use]
+#[expect(clippy::needless_pass_by_value, reason = "kube's controller calls it so")]
 pub fn error_policy(cluster: Arc<TabaCluster>, error: &ReconcileError, context: Arc<Context>) -> Requeue {
     let failures = context.remember(&cluster.uid().unwrap_or_default(), |it| {
         it.failures = it.failures.saturating_add(1);

@@ -14,6 +14,9 @@ use crate::sentinels::{Command, MasterSeen};
 #[cfg(test)]
 mod tests;
 
+/// New settings restart Sentinels one by one, which sets them as well.
+const WRONG_SETTINGS_AFTER: Duration = Duration::from_secs(60);
+
 /// Others' newer configurations correct a wrong address within 15 s.
 const WRONG_ADDRESS_AFTER: Duration = Duration::from_secs(60);
 
@@ -67,7 +70,8 @@ pub enum Fault {
 impl Fault {
     const fn lasts(self) -> Duration {
         match self {
-            Self::Unwatched | Self::Settings => Duration::ZERO,
+            Self::Unwatched => Duration::ZERO,
+            Self::Settings => WRONG_SETTINGS_AFTER,
             Self::WrongAddress => WRONG_ADDRESS_AFTER,
             Self::Strangers => STRANGERS_AFTER,
         }
@@ -186,7 +190,7 @@ pub fn commands(repair: &Repair, master: &str, settings: &Settings, password: &s
     if repair.fault.replaces() {
         commands.push(Command::Remove { name: master.to_owned() });
     }
-    let set = |option, value: String| Command::Set { name: master.to_owned(), option, value };
+    let mut options = Vec::new();
     if let Some(host) = &repair.host {
         commands.push(Command::Monitor {
             name: master.to_owned(),
@@ -194,15 +198,15 @@ pub fn commands(repair: &Repair, master: &str, settings: &Settings, password: &s
             port: settings.port,
             quorum: settings.quorum,
         });
-        commands.push(set("auth-user", "sentinel".to_owned()));
-        commands.push(set("auth-pass", password.to_owned()));
+        options.extend([("auth-user", "sentinel".to_owned()), ("auth-pass", password.to_owned())]);
     } else {
-        commands.push(set("quorum", settings.quorum.to_string()));
+        options.push(("quorum", settings.quorum.to_string()));
     }
-    commands.extend([
-        set("down-after-milliseconds", settings.down_after_ms.to_string()),
-        set("failover-timeout", settings.failover_timeout_ms.to_string()),
-        set("parallel-syncs", settings.parallel_syncs.to_string()),
+    options.extend([
+        ("down-after-milliseconds", settings.down_after_ms.to_string()),
+        ("failover-timeout", settings.failover_timeout_ms.to_string()),
+        ("parallel-syncs", settings.parallel_syncs.to_string()),
     ]);
+    commands.push(Command::Set { name: master.to_owned(), options });
     commands
 }

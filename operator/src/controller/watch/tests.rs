@@ -108,10 +108,11 @@ fn before_the_founding_the_first_member_is_watched() {
 }
 
 #[test]
-fn a_wrong_quorum_is_set_right() {
+fn a_wrong_quorum_is_set_right_when_it_lasts() {
     let mut world = world();
     change(&mut world, 0, |seen| seen.quorum = 1);
-    check(&world, &[Fault::Settings], 1, &[Fault::Settings]);
+    check(&world, &[], 59, &[]);
+    check(&world, &[], 60, &[Fault::Settings]);
 }
 
 #[test]
