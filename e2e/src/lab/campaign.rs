@@ -16,7 +16,7 @@ use super::sandbox::{self, Sandbox};
 /// Longest a run may take, on a very busy machine; usually it is a quarter of a minute.
 const RUN_PATIENCE: Duration = Duration::from_secs(900);
 
-/// Defects that the programs can be built with, of which a campaign must notice each.
+/// Defects that the programs can be built with.
 pub const MUTANTS: [&str; 6] =
     ["no_dedupe", "wait_one", "no_token", "pop_before_apply", "bare_failover", "no_votes"];
 
