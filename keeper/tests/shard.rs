@@ -32,12 +32,14 @@ fn a_killed_primary_is_replaced_and_nothing_acknowledged_is_lost() {
     writer.until_more(200);
     writer.reset_gap();
     shard.keeper("a").kill();
-    let new = shard.until_primary_other_than("a");
+    shard.until_primary_other_than("a");
     writer.until_more(200);
     shard.keeper("a").start();
     shard.until_whole();
     writer.until_more(200);
-    assert_eq!(shard.primary(), Some(new));
+    // Not always the same: with so short a `down-after` a busy Sentinel may take the new primary, to which it
+    // has just turned, for dead as well.
+    until("a primary is open", || shard.primary());
     let ledger = writer.finish();
     println!(
         "kill -9 of the primary: {} acknowledged, longest gap {:?}",
