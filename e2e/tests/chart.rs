@@ -36,7 +36,7 @@ fn the_chart_installs_upgrades_rolls_back_and_goes_without_data() -> Result<()> 
     every_example_is_taken()?;
     the_operator_may_do_what_it_does_and_nothing_else()?;
 
-    helm(&[
+    let to_blue = [
         "upgrade",
         RELEASE,
         &chart,
@@ -44,18 +44,10 @@ fn the_chart_installs_upgrades_rolls_back_and_goes_without_data() -> Result<()> 
         "watchNamespaces={blue}",
         "--set",
         "networkPolicy.enabled=true",
-    ])
-    .expect_err("a namespace that is not there");
+    ];
+    helm(&to_blue).expect_err("a namespace that is not there");
     run(&["kubectl", "create", "namespace", "blue"])?;
-    helm(&[
-        "upgrade",
-        RELEASE,
-        &chart,
-        "--set",
-        "watchNamespaces={blue}",
-        "--set",
-        "networkPolicy.enabled=true",
-    ])?;
+    helm(&to_blue)?;
     in_namespaced_mode_it_may_nothing_elsewhere()?;
     helm(&["rollback", RELEASE, "2"])?;
     the_operator_may_do_what_it_does_and_nothing_else()?;

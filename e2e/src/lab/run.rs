@@ -26,8 +26,8 @@ use super::traffic::{Routes, Traffic};
 use super::verdict;
 use super::watch::Watch;
 
-/// How long, in fair time, a cluster may take to be whole after the last fault is made good. A deposed primary is turned
-/// into a replica by Sentinel only after ten seconds, and Sentinels look at replicas every ten.
+/// How long, in fair time, a cluster may take to be whole after the last fault is made good. A deposed primary
+/// is turned into a replica by Sentinel only after ten seconds, and Sentinels look at replicas every ten.
 pub const CONVERGENCE: Duration = Duration::from_secs(45);
 /// Longest wait for some acknowledgements, and for a complete answer, while everything is whole.
 const FLOWING: Duration = Duration::from_secs(20);

@@ -8,14 +8,12 @@ use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
-use k8s_openapi::api::core::v1::{
-    ConfigMap, ConfigMapVolumeSource, Container, EnvVar, EnvVarSource, ObjectFieldSelector, Volume,
-};
+use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapVolumeSource, Container, Volume};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use xxhash_rust::xxh3::xxh3_64;
 
 use super::labels::{Component, match_labels, meta, selector};
-use super::pods::{self, Pace, Pod, exec_probe, mount, port, requirements, tcp_probe, words};
+use super::pods::{self, Pace, Pod, exec_probe, mount, pod_name, port, requirements, tcp_probe, words};
 use super::secrets::{PASSWORD, PASSWORDS};
 use super::services::{budget, headless};
 use super::volumes::{self, DATA, DATA_PATH, SECRETS, SECRETS_PATH, SecretFile};
@@ -114,17 +112,7 @@ fn configure(valid: &Valid, facts: &Facts) -> Container {
             format!("--passwords-file={SECRETS_PATH}/passwords"),
             format!("--sentinel-password-file={SECRETS_PATH}/sentinel-password"),
         ]),
-        env: Some(vec![EnvVar {
-            name: "POD_NAME".to_owned(),
-            value_from: Some(EnvVarSource {
-                field_ref: Some(ObjectFieldSelector {
-                    field_path: "metadata.name".to_owned(),
-                    api_version: Some("v1".to_owned()),
-                }),
-                ..EnvVarSource::default()
-            }),
-            value: None,
-        }]),
+        env: Some(vec![pod_name()]),
         resources: Some(requirements(&valid.spec.sentinel.resources)),
         volume_mounts: Some(vec![
             mount(DATA, DATA_PATH, false),

@@ -4,11 +4,11 @@
 //! primary last after a handover.
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
-use k8s_openapi::api::core::v1::{Container, EnvVar, EnvVarSource, ObjectFieldSelector, PodTemplateSpec};
+use k8s_openapi::api::core::v1::{Container, PodTemplateSpec};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 
 use super::labels::{Component, match_labels, meta, selector};
-use super::pods::{self, Pace, Pod, http_probe, mount, port, requirements, words};
+use super::pods::{self, Pace, Pod, http_probe, mount, pod_name, port, requirements, words};
 use super::secrets::{PASSWORD, TOKEN};
 use super::services::{budget, headless};
 use super::volumes::{self, DATA, DATA_PATH, SECRETS, SECRETS_PATH, SecretFile};
@@ -96,17 +96,7 @@ fn keeper(valid: &Valid, index: usize) -> Container {
         image: Some(valid.spec.redis.image.clone()),
         command: Some(vec![format!("{PROGRAMS_PATH}/taba-keeper")]),
         args: Some(arguments(valid, index)),
-        env: Some(vec![EnvVar {
-            name: "POD_NAME".to_owned(),
-            value_from: Some(EnvVarSource {
-                field_ref: Some(ObjectFieldSelector {
-                    field_path: "metadata.name".to_owned(),
-                    api_version: Some("v1".to_owned()),
-                }),
-                ..EnvVarSource::default()
-            }),
-            value: None,
-        }]),
+        env: Some(vec![pod_name()]),
         ports: Some(vec![port("redis", REDIS_PORT), port("keeper", KEEPER_PORT)]),
         // It follows the keeper's own loop, so a Redis that loads for an hour is left alone.
         liveness_probe: Some(http_probe(

@@ -73,7 +73,9 @@ fn make_node(layout: &Layout, node: u8) -> Result<u32> {
             .to_vec();
     words.push(folder.display().to_string());
     words.extend(layout::SHADOWED.iter().flat_map(|(own, over)| [(*own).to_owned(), (*over).to_owned()]));
-    let is_ready = |holder| Path::new(&format!("/proc/{holder}/root/run/taba-ready")).exists();
+    // The holder's own root, as the kernel shows it to others.
+    let is_ready =
+        |holder: u32| Path::new("/proc").join(holder.to_string()).join("root/run/taba-ready").exists();
     hold(layout, &format!("{}/holder", node_name(node)), &words, is_ready)
 }
 
