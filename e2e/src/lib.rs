@@ -8,4 +8,5 @@ pub mod load;
 pub mod process;
 pub mod producer;
 pub mod rng;
+pub mod runner;
 pub mod traffic;

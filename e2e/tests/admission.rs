@@ -12,9 +12,10 @@ mod valid;
 
 use std::io::Write as _;
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Stdio;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result};
+use taba_e2e::runner::{finished, run, xtask};
 
 const NAMESPACE: &str = "admission";
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/tabaclusters.taba.dev.yaml");
@@ -133,22 +134,5 @@ fn kubectl(words: &[&str], input: &str) -> Result<()> {
         .spawn()
         .context("failed to start the task runner")?;
     child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
-    finished(words, child.wait_with_output()?)
-}
-
-fn run(words: &[&str]) -> Result<()> {
-    finished(words, xtask(words).output().context("failed to start the task runner")?)
-}
-
-fn finished(words: &[&str], output: Output) -> Result<()> {
-    ensure!(output.status.success(), "{words:?}: {}", String::from_utf8_lossy(&output.stderr));
-    Ok(())
-}
-
-/// The task runner that started us.
-fn xtask(words: &[&str]) -> Command {
-    let runner = std::env::var_os("TABA_XTASK").expect("`cargo xtask test kubernetes` runs this test");
-    let mut command = Command::new(runner);
-    command.args(words).stdin(Stdio::null());
-    command
+    finished(words, child.wait_with_output()?).map(drop)
 }

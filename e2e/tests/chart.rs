@@ -4,9 +4,10 @@
 //! this, as root.
 
 use std::path::Path;
-use std::process::{Command, Output, Stdio};
+use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
+use taba_e2e::runner::{run, xtask};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const RELEASE: &str = "taba";
@@ -163,19 +164,4 @@ fn clusters_outlive_the_chart(chart: &str) -> Result<()> {
 
 fn helm(words: &[&str]) -> Result<String> {
     run(&[&["helm"], words, &["--namespace", NAMESPACE]].concat())
-}
-
-/// The task runner that started us.
-fn xtask(words: &[&str]) -> Command {
-    let runner = std::env::var_os("TABA_XTASK").expect("`cargo xtask test kubernetes` runs this test");
-    let mut command = Command::new(runner);
-    command.args(words).stdin(Stdio::null());
-    command
-}
-
-fn run(words: &[&str]) -> Result<String> {
-    let Output { status, stdout, stderr } =
-        xtask(words).output().context("failed to start the task runner")?;
-    ensure!(status.success(), "{words:?} ended with {status}: {}", String::from_utf8_lossy(&stderr));
-    Ok(String::from_utf8(stdout)?)
 }

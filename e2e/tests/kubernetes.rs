@@ -6,10 +6,11 @@
 use std::collections::BTreeSet;
 use std::fs;
 use std::path::Path;
-use std::process::{Child, Command, Output, Stdio};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
+use taba_e2e::runner::{run, xtask};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/smoke.yaml");
@@ -219,21 +220,6 @@ impl Drop for Killed {
         let _ = self.0.kill();
         let _ = self.0.wait();
     }
-}
-
-/// The task runner that started us.
-fn xtask(words: &[&str]) -> Command {
-    let runner = std::env::var_os("TABA_XTASK").expect("`cargo xtask test kubernetes` runs this test");
-    let mut command = Command::new(runner);
-    command.args(words).stdin(Stdio::null());
-    command
-}
-
-fn run(words: &[&str]) -> Result<String> {
-    let Output { status, stdout, stderr } =
-        xtask(words).output().context("failed to start the task runner")?;
-    ensure!(status.success(), "{words:?} ended with {status}: {}", String::from_utf8_lossy(&stderr));
-    Ok(String::from_utf8(stdout)?)
 }
 
 fn wait_until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
