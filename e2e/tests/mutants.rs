@@ -7,6 +7,7 @@ use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
+use taba_e2e::lab::fault::Kind;
 use taba_e2e::lab::report::Outcome;
 use taba_e2e::process::mutant_programs;
 use taba_e2e::rng::seed;
@@ -14,9 +15,15 @@ use taba_e2e::rng::seed;
 /// Within so many runs each defect must be seen.
 const RUNS: u64 = 50;
 
-/// Defects that any faults bring to light. The other ones of `campaign::MUTANTS` need two faults that meet just
-/// so, and a campaign.
-const DEFECTS: [&str; 3] = ["no_dedupe", "pop_before_apply", "no_votes"];
+/// Each defect, and the kind of fault that aims at it, where chance would take too long.
+const DEFECTS: [(&str, Option<Kind>); 6] = [
+    ("no_dedupe", None),
+    ("pop_before_apply", None),
+    ("no_votes", None),
+    ("wait_one", Some(Kind::KeepOne)),
+    ("no_token", Some(Kind::LateCommit)),
+    ("bare_failover", Some(Kind::Handover)),
+];
 
 #[derive(Default)]
 struct Count(AtomicUsize);
@@ -40,9 +47,10 @@ impl Listener for Count {
 fn defects_are_caught_within_fifty_runs() {
     let lab = Path::new(env!("CARGO_BIN_EXE_taba-lab"));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    for mutant in DEFECTS {
+    for (mutant, kind) in DEFECTS {
         let mut options = Options::new(RUNS, seed(1), mutant_programs().to_owned());
         options.mutant = Some(mutant.to_owned());
+        options.kind = kind;
         options.parallel = (cores / 2).clamp(1, 4);
         let count = Count::default();
         let summary = campaign::run(lab, &options, &count).expect("the lab runs");

@@ -4,7 +4,8 @@
 /// A defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// A handover without fence and without waiting for replicas.
+    /// What plain Sentinel does: a handover without fence and without waiting for replicas, after which the new
+    /// primary opens whatever the votes are. With votes the bare failover alone costs nothing acknowledged.
     BareFailover,
     /// A candidate opens whatever the votes are.
     NoVotes,

@@ -149,9 +149,9 @@ settings! {
             /// How long a producer of batches is remembered after its last one. A batch retried later
             /// than this counts twice.
             producer_retention: Duration = "2d", span("1m", "365d");
-            /// Most producers remembered in one slot. At the bound batches of further ones get 503 until
-            /// old ones are forgotten.
-            producers_max: usize = "100000", count(1, 100_000_000);
+            /// Most producers remembered in one shard, about 100 bytes each. At the bound batches of further
+            /// ones get 503 until old ones are forgotten.
+            producers_max: usize = "1000000", count(1, 100_000_000);
         }
         /// Limits of what one server takes in at once. At a limit the answer is 503 with `Retry-After`,
         /// or an event is dropped and counted.

@@ -60,7 +60,8 @@ impl Bench {
             backends: servers,
             agents: 0,
             apps: 0,
-            vbuckets: 256,
+            vbuckets: 64,
+            min_in_sync: 1,
             down_after: Duration::from_secs(3),
         };
         let at = cluster_programs();

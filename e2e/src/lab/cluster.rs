@@ -44,6 +44,8 @@ pub struct Size {
     pub apps: usize,
     /// vbuckets.
     pub vbuckets: u32,
+    /// Replicas that must hold a write before it is acknowledged.
+    pub min_in_sync: usize,
     /// How long a primary may be silent before Sentinel calls it down.
     pub down_after: Duration,
 }
@@ -58,6 +60,7 @@ impl Default for Size {
             agents: 1,
             apps: 4,
             vbuckets: 16,
+            min_in_sync: 1,
             down_after: Duration::from_secs(1),
         }
     }

@@ -85,6 +85,12 @@ pub enum Kind {
     CutAgent,
     /// More copies are lost than the design promises to survive: the shard must refuse to open.
     LoseTooMuch,
+    /// All members of a shard but one die while that one is stopped for a moment. Where every member must
+    /// hold a write, the one that is left has all.
+    KeepOne,
+    /// What a backend sends to Redis arrives only when its leases are over, others have taken over and
+    /// committed, and these are dead: nobody is left who would write the same states again.
+    LateCommit,
 }
 
 /// Kinds that take turns as the first fault of a run. Every 20 consecutive seeds meet all of them.
@@ -135,9 +141,17 @@ pub const SECOND: [Kind; 19] = [
     Kind::CutAgent,
 ];
 
+/// Kinds that only come when asked for: each makes things meet that seldom meet by chance.
+pub const ASKED_FOR: [Kind; 2] = [Kind::KeepOne, Kind::LateCommit];
+
 impl Kind {
     /// Every kind.
     pub fn all() -> impl Iterator<Item = Self> {
+        Self::drawn().chain(ASKED_FOR)
+    }
+
+    /// Every kind that seeds draw.
+    pub fn drawn() -> impl Iterator<Item = Self> {
         FIRST.into_iter().chain(SECOND)
     }
 
@@ -184,6 +198,8 @@ impl Kind {
             Self::LosePostReply => "lose_post_reply",
             Self::CutAgent => "cut_agent",
             Self::LoseTooMuch => "lose_too_much",
+            Self::KeepOne => "keep_one",
+            Self::LateCommit => "late_commit",
         }
     }
 
@@ -205,6 +221,8 @@ impl Kind {
                 | Self::ReuseAddress
                 | Self::RollShard
                 | Self::LoseTooMuch
+                | Self::KeepOne
+                | Self::LateCommit
         )
     }
 
@@ -226,6 +244,7 @@ impl Kind {
                     | Self::LoseAcceptReply
                     | Self::LoseCommitReply
                     | Self::LosePostReply
+                    | Self::LateCommit
             ),
         }
     }
@@ -246,7 +265,7 @@ mod tests {
         let mut all: Vec<_> = Kind::all().collect();
         all.sort_unstable();
         all.dedup();
-        assert_eq!(all.len(), FIRST.len() + SECOND.len());
+        assert_eq!(all.len(), FIRST.len() + SECOND.len() + ASKED_FOR.len());
         for kind in all {
             assert_eq!(Kind::parse(kind.name()), Some(kind));
         }

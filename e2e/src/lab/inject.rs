@@ -147,6 +147,8 @@ impl Scene {
                 self.lose_replies(length, rng)
             }
             Kind::LoseTooMuch => self.lose_too_much(length, rng),
+            Kind::KeepOne => self.keep_one(rng),
+            Kind::LateCommit => self.late_commit(length, rng),
         }
     }
 

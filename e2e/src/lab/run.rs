@@ -61,7 +61,7 @@ pub fn run(folder: &Path, options: &Options) -> Outcome {
     let result = Cluster::new(
         folder,
         options.mode,
-        options.size.clone(),
+        size(options),
         options.programs.clone(),
         options.plan.has(Kind::ClockJump),
         Arc::clone(&timeline),
@@ -76,6 +76,15 @@ pub fn run(folder: &Path, options: &Options) -> Outcome {
     outcome.errors.extend(panics(&folder.join("logs")));
     outcome.acknowledged = books.total().values().map(|total| total.count).sum();
     outcome
+}
+
+/// As asked for, but what only a shard survives that writes to all its members meets such a shard.
+fn size(options: &Options) -> Size {
+    let mut size = options.size.clone();
+    if options.plan.has(Kind::KeepOne) {
+        size.min_in_sync = size.replicas;
+    }
+    size
 }
 
 fn on_cluster(
@@ -204,7 +213,7 @@ fn install_taps(cluster: &Cluster, plan: &Plan) -> Result<Vec<Arc<Tap>>> {
     if plan.has(Kind::LoseAcceptReply) {
         hosts.extend(cluster.frontends.iter().take(size.frontends).map(|server| server.host()));
     }
-    if plan.has(Kind::LoseCommitReply) {
+    if plan.has(Kind::LoseCommitReply) || plan.has(Kind::LateCommit) {
         hosts.extend(cluster.backends.iter().take(size.backends).map(|server| server.host()));
     }
     let redis = hosts.iter().map(|host| Tap::install(host, REDIS_PORT, Tap::SCRIPTS));

@@ -1,6 +1,7 @@
 //! A tap on the connections of a host to one port: it passes bytes on, and when it is told to, lets a
 //! request through, waits until the reply comes, and then drops the reply and cuts the connection. So
-//! the other side has done what was asked, and the asker cannot know.
+//! the other side has done what was asked, and the asker cannot know. Or it holds requests back, and passes them
+//! on when nobody expects them any more.
 //!
 //! The host's packet filter redirects new connections to the tap, which runs in the same host and goes on
 //! from the host's second address, so neither side is configured differently.
@@ -8,7 +9,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Ipv4Addr, Shutdown, SocketAddrV4, TcpListener, TcpStream};
 use std::process::Command;
-use std::sync::Arc;
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 
@@ -28,6 +29,8 @@ pub struct Tap {
     /// Replies still to be lost.
     armed: AtomicUsize,
     lost: AtomicUsize,
+    /// Whether requests wait, and word that they need no longer.
+    held: (Mutex<bool>, Condvar),
     /// A request is one whose bytes hold one of these.
     marks: &'static [&'static [u8]],
 }
@@ -43,7 +46,12 @@ impl Tap {
     /// # Errors
     /// If the host cannot be changed.
     pub fn install(host: &SharedHost, port: u16, marks: &'static [&'static [u8]]) -> Result<Arc<Self>> {
-        let tap = Arc::new(Self { armed: AtomicUsize::new(0), lost: AtomicUsize::new(0), marks });
+        let tap = Arc::new(Self {
+            armed: AtomicUsize::new(0),
+            lost: AtomicUsize::new(0),
+            held: (Mutex::new(false), Condvar::new()),
+            marks,
+        });
         let address = host.address();
         let listener = host.inside(|| TcpListener::bind((Ipv4Addr::UNSPECIFIED, 0)).context("listen"))?;
         let own = listener.local_addr().context("find the tap's port")?.port();
@@ -76,6 +84,17 @@ impl Tap {
     #[must_use]
     pub fn lost(&self) -> usize {
         self.lost.load(Ordering::SeqCst)
+    }
+
+    /// Holds requests back, or passes on what waits and all that comes.
+    pub fn hold(&self, held: bool) {
+        *self.held.0.lock().unwrap_or_else(PoisonError::into_inner) = held;
+        self.held.1.notify_all();
+    }
+
+    fn wait_while_held(&self) {
+        let held = self.held.0.lock().unwrap_or_else(PoisonError::into_inner);
+        drop(self.held.1.wait_while(held, |held| *held).unwrap_or_else(PoisonError::into_inner));
     }
 
     fn accept(self: &Arc<Self>, listener: &TcpListener, from: Ipv4Addr) {
@@ -113,6 +132,7 @@ impl Tap {
                     poisoned.store(true, Ordering::SeqCst);
                 }
             }
+            self.wait_while_held();
             if far.write_all(request).is_err() {
                 break;
             }

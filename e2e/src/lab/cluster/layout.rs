@@ -49,7 +49,7 @@ impl<'a> Layout<'a> {
             programs,
             sentinels: Vec::new(),
             shards: (0..size.shards).map(|shard| format!("s{shard}")).collect(),
-            min_in_sync: 1.min(size.replicas),
+            min_in_sync: size.min_in_sync.min(size.replicas),
             vbuckets: size.vbuckets,
             conf: conf.clone(),
         };

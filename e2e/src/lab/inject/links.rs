@@ -5,12 +5,16 @@ use std::time::Duration;
 
 use anyhow::{Result, bail};
 
-use super::{Scene, index, one, shuffle};
+use super::{Scene, index, moment, one, shuffle};
 use crate::lab::host::{Link, SharedHost};
 use crate::rng::Rng;
 
 /// Longest wait for a reply to lose: traffic may be waiting out another fault.
 const REPLY_PATIENCE: Duration = Duration::from_secs(15);
+
+/// Longer than leases last, and then some commits of who takes over.
+const LATE_MIN: Duration = Duration::from_secs(3);
+const LATE_MAX: Duration = Duration::from_secs(6);
 
 impl Scene {
     /// Cuts hosts off, in a random direction.
@@ -65,6 +69,23 @@ impl Scene {
         std::thread::sleep(length);
         self.note(format!("heal {}", host.name()));
         host.set_link(Link::default())
+    }
+
+    /// Holds back what a backend sends until others own its vbuckets and have committed; kills these, and lets it go.
+    pub(super) fn late_commit(&self, length: Duration, rng: &mut Rng) -> Result<()> {
+        let backends = &self.cluster.backends[..self.cluster.size.backends];
+        let late = index(backends.len(), rng);
+        let others: Vec<_> = (0..backends.len()).filter(|at| *at != late).map(|at| &backends[at]).collect();
+        self.note(format!("hold what {} sends", backends[late].name()));
+        self.taps[late].hold(true);
+        std::thread::sleep(length.clamp(LATE_MIN, LATE_MAX));
+        self.note("kill the other backends");
+        let killed = others.iter().try_for_each(|other| other.kill(false));
+        self.note(format!("let go what {} sent", backends[late].name()));
+        self.taps[late].hold(false);
+        killed?;
+        std::thread::sleep(moment(1000, rng));
+        others.iter().try_for_each(|other| other.start())
     }
 
     /// Loses replies at random moments, and at least one.

@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, ensure};
 use rustix::process::{Signal, kill_process};
 
-use super::{STOP_PATIENCE, Scene, moment, shuffle};
+use super::{STOP_PATIENCE, Scene, moment, one, shuffle};
 use crate::lab::cluster::{Member, is_ready};
 use crate::lab::daemon::Daemon;
 use crate::lab::run::CONVERGENCE;
@@ -99,6 +99,36 @@ impl Scene {
             self.note(format!("start {}", daemon.name()));
             daemon.start()?;
             std::thread::sleep(moment(3000 / daemons.len() as u64, rng));
+        }
+        Ok(())
+    }
+
+    /// Stops a replica's Redis for a moment in which the others go on, and kills these; the one that is left
+    /// must open by itself. Then the others come back.
+    pub(super) fn keep_one(&self, rng: &mut Rng) -> Result<()> {
+        let at = self.a_shard(rng);
+        let members = &self.cluster.shards[at].members;
+        let primary = self.primary_of(at);
+        let replicas: Vec<_> = (0..members.len()).filter(|member| *member != primary).collect();
+        let kept = *one(&replicas, rng)?;
+        let redis = members[kept].redis_pid().context("its Redis runs")?;
+        self.note(format!("stop the Redis of {} and kill the others", members[kept].daemon.name()));
+        kill_process(redis, Signal::STOP).context("stop a Redis")?;
+        std::thread::sleep(Duration::from_millis(200) + moment(600, rng));
+        let others: Vec<_> = (0..members.len()).filter(|member| *member != kept).collect();
+        for other in &others {
+            members[*other].daemon.kill(false)?;
+        }
+        let _ = kill_process(redis, Signal::CONT);
+        let open = || {
+            let state = self.watch.member(at, kept).context("the member that is left answers")?;
+            ensure!(state.open, "it is closed: {}", state.waiting_for);
+            Ok(())
+        };
+        self.cluster.pace.until(CONVERGENCE, open).context("the member that is left opens")?;
+        for other in others {
+            self.note(format!("start {}", members[other].daemon.name()));
+            members[other].daemon.start()?;
         }
         Ok(())
     }

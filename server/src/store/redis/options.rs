@@ -102,8 +102,8 @@ pub struct RedisOptions {
     /// How long a producer is remembered after its last batch, at least; at most twice that. Defaults to
     /// 48 h; producers retry a batch for at most 24 h.
     pub producer_retention: Duration,
-    /// Most producers remembered per vbucket; batches of further ones are refused until old ones are
-    /// forgotten. Defaults to 100,000: about 10 MB per vbucket when all are in use.
+    /// Most producers remembered per shard; batches of further ones are refused until old ones are
+    /// forgotten. Defaults to 1,000,000: about 100 MB per shard when all are in use.
     pub producers_max: usize,
     /// How long an accepted batch may take to reach the in-sync set. Defaults to 2 s.
     pub ack_timeout: Duration,
@@ -135,7 +135,7 @@ impl RedisOptions {
             durability: Durability::default(),
             queue_bytes_max: 16 << 20,
             producer_retention: Duration::from_secs(48 * 3600),
-            producers_max: 100_000,
+            producers_max: 1_000_000,
             ack_timeout: Duration::from_secs(2),
             connect_timeout: Duration::from_secs(1),
             response_timeout: Duration::from_secs(2),

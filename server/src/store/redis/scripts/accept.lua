@@ -8,19 +8,21 @@
 -- ARGV[3]  sequence, below 2^53
 -- ARGV[4]  most bytes of a vbucket's queue, counting ENTRY_BYTES for each entry
 -- ARGV[5]  how long a producer is remembered after its last batch, µs
--- ARGV[6]  most producers remembered per vbucket
+-- ARGV[6]  most producers remembered
 -- ARGV[7]  1: refuse unless the in-sync set has `min_in_sync` replicas
--- ARGV[8…] vbucket, block, vbucket, block, …; an empty block is remembered but not queued
--- Reply:   1 if a part was new, 0 if all were there before. Both write, so that a WAIT after it proves that
+-- ARGV[8…] vbucket, block, vbucket, block, …; an empty block is not queued
+-- Reply:   1 if the batch was new, 0 if it was there before. Both write, so that a WAIT after it proves that
 --          the replicas have what the reply speaks of.
--- Errors:  TABASTALE  the sequence is too far behind its producer's highest in one of the vbuckets
+-- Errors:  TABASTALE  the sequence is too far behind its producer's highest
 --          TABAFULL   a bound was reached; says which
 --          TABASYNC   too few replicas are in sync
 --
 -- Keys: v<n>:q          STREAM, the queue. Id `<entry id>-<accepted µs>`; the one field is named after the
 --                       bytes ever pushed before it and not discarded, so that sums need no reading of blocks.
---       v<n>:d<g>       HASH producer → window, in generation g. A producer moves to the present generation
+--       taba:d<g>       HASH producer → window, in generation g. A producer moves to the present generation
 --                       when it is used; of the two that count, the older is dropped when a new one begins.
+--                       One window speaks for all vbuckets of the shard, because a retry is cut into the
+--                       same parts and all that are of one shard come in one call.
 --                       One field has no name and a value of PADDING, see there.
 --       taba:producers  HASH generation, since (µs when it began)
 --       taba:next       HASH vbucket → id of the next entry, changes → count of accepts that queued
@@ -121,51 +123,52 @@ if producer ~= '' then
     generation, since = generation + passed, now
   end
 end
-local now_key = generation and ':d' .. digits(generation)
-local old_key = generation and ':d' .. digits(generation - 1)
+local now_key = generation and 'taba:d' .. digits(generation)
+local old_key = generation and 'taba:d' .. digits(generation - 1)
 
 -- How many producers a generation holds, besides the padding.
 local function known(key)
   return math.max(redis.call('HLEN', key) - 1, 0)
 end
 
--- Checks. `fresh` are the places in ARGV of vbuckets that the batch is new for.
-local fresh, fields, windows, is_old = {}, {}, {}, {}
+-- Checks.
+local fields = {}
 for at = 8, #ARGV, 2 do
   local vbucket = ARGV[at]
   local refused = moved(tonumber(vbucket))
   if refused then
     return refused
   end
-  local is_new = true
-  if generation then
-    local key = 'v' .. vbucket
-    local value = redis.call('HGET', key .. now_key, producer)
-    if not value then
-      value = redis.call('HGET', key .. old_key, producer)
-      is_old[at] = value
-      if not value and known(key .. now_key) + known(key .. old_key) >= producers_max then
-        return redis.error_reply('TABAFULL producers')
-      end
+  fields[#fields + 1] = vbucket
+end
+
+local windows, is_old
+if generation then
+  local value = redis.call('HGET', now_key, producer)
+  if not value then
+    value = redis.call('HGET', old_key, producer)
+    is_old = value
+    if not value and known(now_key) + known(old_key) >= producers_max then
+      return redis.error_reply('TABAFULL producers')
     end
-    local added, why = add(value, sequence)
-    if why == 'stale' then
-      return redis.error_reply('TABASTALE of vbucket ' .. vbucket)
-    end
-    is_new, windows[at] = added, added
   end
-  if is_new then
-    fresh[#fresh + 1], fields[#fields + 1] = at, vbucket
+  local why
+  windows, why = add(value, sequence)
+  if why == 'stale' then
+    return redis.error_reply('TABASTALE sequence ' .. ARGV[3] .. ' is too far behind')
+  elseif why == 'seen' then
+    wrote()
+    return 0
   end
 end
 
 local next_id = values_of('taba:next', fields)
 local total = values_of('taba:total', fields)
 local waiting = values_of('taba:bytes', fields)
-for index, at in ipairs(fresh) do
+for index = 1, #fields do
   waiting[index] = tonumber(waiting[index]) or 0
   -- An empty queue takes a block of any size: else it could never be stored.
-  if waiting[index] > 0 and waiting[index] + #ARGV[at + 1] + ENTRY_BYTES > bytes_max then
+  if waiting[index] > 0 and waiting[index] + #ARGV[index * 2 + 7] + ENTRY_BYTES > bytes_max then
     return redis.error_reply('TABAFULL queue bytes')
   end
 end
@@ -174,8 +177,8 @@ end
 local queued = 0
 local accepted = '-' .. digits(now)
 local next_pairs, total_pairs, waiting_pairs = {}, {}, {}
-for index, at in ipairs(fresh) do
-  local vbucket, block = ARGV[at], ARGV[at + 1]
+for index, vbucket in ipairs(fields) do
+  local block = ARGV[index * 2 + 7]
   if #block > 0 then
     -- Digits as they were read: writing a number anew costs as much as a look-up.
     local id, before = next_id[index] or '1', total[index] or '0'
@@ -186,17 +189,6 @@ for index, at in ipairs(fresh) do
     next_pairs[place], next_pairs[place + 1] = vbucket, id + 1
     total_pairs[place], total_pairs[place + 1] = vbucket, before + bytes
     waiting_pairs[place], waiting_pairs[place + 1] = vbucket, waiting[index] + bytes
-  end
-  if generation then
-    local key = 'v' .. vbucket
-    if redis.call('HSET', key .. now_key, producer, windows[at]) == 1 then
-      redis.call('HSETNX', key .. now_key, '', PADDING)
-      -- The end of the generation after this one, whoever accepts then or not.
-      redis.call('PEXPIREAT', key .. now_key, digits(math.ceil((since + 2 * retention) / 1000)))
-    end
-    if is_old[at] then
-      redis.call('HDEL', key .. old_key, producer)
-    end
   end
 end
 if queued > 0 then
@@ -209,8 +201,16 @@ if queued > 0 then
   call_in_steps('HSET', 'taba:total', total_pairs)
   call_in_steps('HSET', 'taba:bytes', waiting_pairs)
 end
-if generation and #fresh > 0 then
+if generation then
+  if redis.call('HSET', now_key, producer, windows) == 1 then
+    redis.call('HSETNX', now_key, '', PADDING)
+    -- The end of the generation after this one, whoever accepts then or not.
+    redis.call('PEXPIREAT', now_key, digits(math.ceil((since + 2 * retention) / 1000)))
+  end
+  if is_old then
+    redis.call('HDEL', old_key, producer)
+  end
   redis.call('HSET', 'taba:producers', 'generation', generation, 'since', since)
 end
 wrote()
-return #fresh > 0 and 1 or 0
+return 1

@@ -104,9 +104,9 @@ async fn producers_of_the_generation_before_the_last_are_gone_for_good() {
     let subject = TestStore::on(1, |options| options.producer_retention = retention);
     subject.accept("p/1", batch(&[&tab_in(Vbucket(1))], 1)).await.unwrap();
     let primary = subject.lab.shards[0].primary();
-    assert_eq!(primary.ask::<usize>(&["EXISTS", "v1:d1"]), 1);
+    assert_eq!(primary.ask::<usize>(&["EXISTS", "taba:d1"]), 1);
     // Nothing is accepted any more; Redis forgets by itself.
-    Lab::until("forgetting", || primary.ask::<usize>(&["EXISTS", "v1:d1"]) == 0).await;
+    Lab::until("forgetting", || primary.ask::<usize>(&["EXISTS", "taba:d1"]) == 0).await;
 }
 
 #[tokio::test]

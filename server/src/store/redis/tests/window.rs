@@ -47,10 +47,9 @@ async fn any_order_of_sequences_is_told_apart_as_a_set_of_all_would() {
     }
 }
 
-/// Bytes of what a vbucket remembers of a producer.
-fn remembered(subject: &TestStore, vbucket: u16, producer: &str) -> usize {
-    let key = format!("v{vbucket}:d1");
-    subject.lab.shards[0].primary().ask(&["HSTRLEN", &key, producer])
+/// Bytes of what a shard remembers of a producer.
+fn remembered(subject: &TestStore, producer: &str) -> usize {
+    subject.lab.shards[0].primary().ask(&["HSTRLEN", "taba:d1", producer])
 }
 
 #[tokio::test]
@@ -67,12 +66,12 @@ async fn sequences_in_order_take_few_bytes_and_any_others_no_more_than_a_window(
     for sequence in [1, 3, 2, 5, 4, 900, 700, 300].into_iter().chain((902..1200).step_by(2)) {
         accept("sparse", sequence).await;
     }
-    assert_eq!(remembered(&subject, 1, "in-order"), 16);
-    assert_eq!(remembered(&subject, 1, "sparse"), 8 + 1024 / 8);
+    assert_eq!(remembered(&subject, "in-order"), 16);
+    assert_eq!(remembered(&subject, "sparse"), 8 + 1024 / 8);
     // Once nothing is missing within the window, it is a run again.
     for sequence in (1206..2230).rev() {
         accept("sparse", sequence).await;
     }
     accept("sparse", 2230).await;
-    assert_eq!(remembered(&subject, 1, "sparse"), 16);
+    assert_eq!(remembered(&subject, "sparse"), 16);
 }
