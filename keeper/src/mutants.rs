@@ -4,8 +4,9 @@
 /// A defect.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mutant {
-    /// What plain Sentinel does: a handover without fence and without waiting for replicas, after which the new
-    /// primary opens whatever the votes are. With votes the bare failover alone costs nothing acknowledged.
+    /// What people do with plain Sentinel: a handover without fence and without waiting for replicas, after which
+    /// the new primary opens whatever the votes are, while servers are content with one replica. A bare failover
+    /// alone costs nothing acknowledged, for the other two lines hold.
     BareFailover,
     /// A candidate opens whatever the votes are.
     NoVotes,

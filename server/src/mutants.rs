@@ -8,6 +8,8 @@ pub enum Mutant {
     NoDedupe,
     /// One replica is enough for an acknowledgement, whichever it is.
     WaitOne,
+    /// The servers' side of `bare_failover` in the keeper: as [`Mutant::WaitOne`].
+    BareFailover,
     /// A lost lease does not keep an owner from reading and writing.
     NoToken,
     /// Entries leave the queue before the states that they went into are written.
@@ -25,6 +27,7 @@ impl Mutant {
             == match self {
                 Self::NoDedupe => "no_dedupe",
                 Self::WaitOne => "wait_one",
+                Self::BareFailover => "bare_failover",
                 Self::NoToken => "no_token",
                 Self::PopBeforeApply => "pop_before_apply",
             }

@@ -85,7 +85,7 @@ pub enum Kind {
     CutAgent,
     /// More copies are lost than the design promises to survive: the shard must refuse to open.
     LoseTooMuch,
-    /// All members of a shard but one die while that one is stopped for a moment. Where every member must
+    /// All members of a shard but one die, after that one heard nothing for a moment. Where every member must
     /// hold a write, the one that is left has all.
     KeepOne,
     /// What a backend sends to Redis arrives only when its leases are over, others have taken over and
@@ -244,6 +244,7 @@ impl Kind {
                     | Self::LoseAcceptReply
                     | Self::LoseCommitReply
                     | Self::LosePostReply
+                    | Self::KeepOne
                     | Self::LateCommit
             ),
         }

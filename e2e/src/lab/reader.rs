@@ -36,6 +36,8 @@ pub struct Counts {
     pub refused: AtomicU64,
     /// How long complete answers took together, in ms.
     pub complete_ms: AtomicU64,
+    /// The longest time that something acknowledged waited for an owner to take it, in ms.
+    pub age_ms: AtomicU64,
 }
 
 impl Readers {
@@ -93,6 +95,18 @@ fn ask(http: &ureq::Agent, url: &str, books: &Books, counts: &Counts, timeline: 
         Ok(None) => _ = counts.incomplete.fetch_add(1, Ordering::Relaxed),
         Err(_) => _ = counts.refused.fetch_add(1, Ordering::Relaxed),
     }
+    if let Ok(age_ms) = age_ms(http, url) {
+        counts.age_ms.fetch_max(age_ms, Ordering::Relaxed);
+    }
+}
+
+/// How long the oldest entry of all queues has waited.
+fn age_ms(http: &ureq::Agent, url: &str) -> Result<u64> {
+    let answer = http.get(format!("{url}/status")).header("Accept", "application/json").call();
+    let text = answer.context("ask for the status")?.into_body().read_to_string().context("read it")?;
+    let status: serde_json::Value = serde_json::from_str(&text).context("parse the status")?;
+    let seconds = status["max_age"].as_f64().context("a status has an age")?;
+    Ok((seconds * 1000.0).round() as u64)
 }
 
 /// The first tab that holds less than is due or more than was ever sent.

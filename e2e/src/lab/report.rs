@@ -41,6 +41,8 @@ pub struct Outcome {
     pub gaps: Vec<FaultGap>,
     /// From the end of the last fault until everything was whole.
     pub convergence_ms: u64,
+    /// The longest time that something acknowledged waited for an owner to take it, as frontends said.
+    pub age_ms: u64,
     /// By how much the machine slowed the run down; 1 is not at all.
     pub slowdown: f64,
     /// What went wrong.
@@ -61,6 +63,7 @@ impl Outcome {
             gap_ms: 0,
             gaps: Vec::new(),
             convergence_ms: 0,
+            age_ms: 0,
             slowdown: 1.0,
             errors: Vec::new(),
         }
@@ -97,6 +100,7 @@ impl Outcome {
             "gap_ms": self.gap_ms,
             "gaps": gaps,
             "convergence_ms": self.convergence_ms,
+            "age_ms": self.age_ms,
             "slowdown": (self.slowdown * 10.0).round() / 10.0,
             "ok": self.is_ok(),
         });
@@ -135,6 +139,7 @@ impl Outcome {
             gap_ms: number(&object, "gap_ms")?,
             gaps: list("gaps")?.iter().map(gap).collect::<Result<_>>()?,
             convergence_ms: number(&object, "convergence_ms")?,
+            age_ms: number(&object, "age_ms")?,
             slowdown: object.get("slowdown").and_then(Value::as_f64).context("an outcome has a slowdown")?,
             errors: error.map(str::to_owned).into_iter().collect(),
         })
@@ -206,11 +211,14 @@ impl Summary {
     pub fn markdown(&self) -> String {
         let mut out = format!("{}.\n\n", self.line());
         let convergence = sorted(self.outcomes.iter().map(|outcome| outcome.convergence_ms));
+        let ages = sorted(self.outcomes.iter().map(|outcome| outcome.age_ms));
         let mut slowdowns: Vec<_> = self.outcomes.iter().map(|outcome| outcome.slowdown).collect();
         slowdowns.sort_by(f64::total_cmp);
         let median = slowdowns.get(slowdowns.len() / 2).copied().unwrap_or(1.0);
         let _ = writeln!(out, "Slowed down by the machine by {median:.1} (median; 1 is not at all).\n");
         let _ = writeln!(out, "Whole again after the last fault: {}.\n", percentiles(&convergence));
+        let _ =
+            writeln!(out, "Longest wait of something acknowledged for an owner: {}.\n", percentiles(&ages));
         out.push_str("| fault | times | alone | gap p50 ms | gap p90 ms | gap p99 ms | gap max ms |\n");
         out.push_str("|---|---|---|---|---|---|---|\n");
         for (kind, times) in self.counts() {
@@ -253,6 +261,7 @@ mod tests {
     fn outcome() -> Outcome {
         let mut outcome = Outcome::new(&Plan::new(4));
         outcome.acknowledged = 7;
+        outcome.age_ms = 1234;
         outcome.gaps = vec![FaultGap { kind: outcome.faults[0], gap_ms: 900, overlaps: false }];
         outcome
     }

@@ -144,6 +144,7 @@ fn with_traffic(
     // Even after a failure: what was begun must be acknowledged, and what was acknowledged be there.
     let finished = traffic.finish(LAST_BATCHES).context("finish the traffic");
     let counts = readers.finish();
+    outcome.age_ms = counts.age_ms.load(Ordering::Relaxed);
     timeline.note(format!("readers: {counts:?}"));
     outcome.slowdown = cluster.pace.slowdown();
     timeline.note(format!("the machine slowed this down by {:.1}", outcome.slowdown));

@@ -9,6 +9,7 @@ use rustix::process::{Signal, kill_process};
 use super::{STOP_PATIENCE, Scene, moment, one, shuffle};
 use crate::lab::cluster::{Member, is_ready};
 use crate::lab::daemon::Daemon;
+use crate::lab::host::Link;
 use crate::lab::run::CONVERGENCE;
 use crate::lab::verdict;
 use crate::rng::Rng;
@@ -103,34 +104,38 @@ impl Scene {
         Ok(())
     }
 
-    /// Stops a replica's Redis for a moment in which the others go on, and kills these; the one that is left
-    /// must open by itself. Then the others come back.
+    /// A replica hears nothing for a moment in which the others go on; then these die with their machines, and the
+    /// one that is left must open by itself. At last the others come back.
     pub(super) fn keep_one(&self, rng: &mut Rng) -> Result<()> {
         let at = self.a_shard(rng);
         let members = &self.cluster.shards[at].members;
         let primary = self.primary_of(at);
         let replicas: Vec<_> = (0..members.len()).filter(|member| *member != primary).collect();
         let kept = *one(&replicas, rng)?;
-        let redis = members[kept].redis_pid().context("its Redis runs")?;
-        self.note(format!("stop the Redis of {} and kill the others", members[kept].daemon.name()));
-        kill_process(redis, Signal::STOP).context("stop a Redis")?;
+        let host = members[kept].daemon.host();
+        self.note(format!("{} hears nothing; kill the others", host.name()));
+        host.set_link(Link::DEAF)?;
         std::thread::sleep(Duration::from_millis(200) + moment(600, rng));
-        let others: Vec<_> = (0..members.len()).filter(|member| *member != kept).collect();
+        let others: Vec<_> =
+            members.iter().filter(|member| member.daemon.host().name() != host.name()).collect();
         for other in &others {
-            members[*other].daemon.kill(false)?;
+            // A kernel goes on sending for a dead process, a dead machine does not.
+            other.daemon.host().set_link(Link::CUT)?;
+            other.daemon.kill(false)?;
         }
-        let _ = kill_process(redis, Signal::CONT);
+        host.set_link(Link::default())?;
         let open = || {
             let state = self.watch.member(at, kept).context("the member that is left answers")?;
             ensure!(state.open, "it is closed: {}", state.waiting_for);
             Ok(())
         };
-        self.cluster.pace.until(CONVERGENCE, open).context("the member that is left opens")?;
+        let opened = self.cluster.pace.until(CONVERGENCE, open).context("the member that is left opens");
         for other in others {
-            self.note(format!("start {}", members[other].daemon.name()));
-            members[other].daemon.start()?;
+            self.note(format!("start {}", other.daemon.name()));
+            other.daemon.host().set_link(Link::default())?;
+            other.daemon.start()?;
         }
-        Ok(())
+        opened
     }
 
     /// Replicas first, one at a time, the primary last.
