@@ -10,7 +10,7 @@ use crate::bed::Stage;
 use crate::kubectl::kubectl;
 use crate::taba::{Taba, small_but};
 
-/// Addresses are given out in turn, so a pod would get one that nobody had.
+/// The nodes' folders. In them each keeps the address it gave last, and gives the next one in turn, which nobody had.
 const NODES: &str = "/var/lib/taba-cluster";
 /// Rounds in which addresses may change owners. One is nearly always enough.
 const ROUNDS: usize = 4;
