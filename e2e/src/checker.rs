@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, Result, bail};
 use serde_json::Value;
 
-use crate::producer::{Ledger, Total};
+use crate::producer::{Ledger, Total, count};
 
 /// How long the last acknowledged events may take to be visible.
 const CONVERGENCE: Duration = Duration::from_secs(30);
@@ -17,11 +17,10 @@ const CONVERGENCE: Duration = Duration::from_secs(30);
 /// If totals differ, or the server does not answer.
 pub fn check(base_url: &str, ledger: &Ledger) -> Result<()> {
     let deadline = Instant::now() + CONVERGENCE;
-    let expected: u64 = ledger.values().map(|total| total.count).sum();
+    let expected = count(ledger);
     let shown = loop {
         let shown = read_totals(&format!("{base_url}/tabs"))?;
-        let visible: u64 = shown.values().map(|total| total.count).sum();
-        if visible >= expected || Instant::now() > deadline {
+        if count(&shown) >= expected || Instant::now() > deadline {
             break shown;
         }
         std::thread::sleep(Duration::from_millis(20));

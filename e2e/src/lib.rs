@@ -2,6 +2,7 @@
 //! events, and the checker that compares what a server answers with what it acknowledged.
 
 pub mod bench;
+pub mod check;
 pub mod checker;
 pub mod lab;
 pub mod load;

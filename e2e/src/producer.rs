@@ -40,6 +40,12 @@ pub fn add_ledger(into: &mut Ledger, from: &Ledger) {
     }
 }
 
+/// All events of a ledger.
+#[must_use]
+pub fn count(ledger: &Ledger) -> u64 {
+    ledger.values().map(|total| total.count).sum()
+}
+
 /// How a producer misbehaves, as senders behind a bad network do.
 #[derive(Clone, Copy, Debug, Default)]
 pub struct Habits {

@@ -1,9 +1,43 @@
 //! The task runner, which the tests on Kubernetes drive the cluster with: `cargo xtask test kubernetes` starts
 //! them and says where it is.
 
+use std::io::Write as _;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 
 use anyhow::{Context as _, Result, ensure};
+
+/// Written when the machine's cluster is whole.
+const UP: &str = "/var/lib/taba-cluster/up";
+
+/// The machine's cluster: the one that is up, else one that is started and in the end removed, also after a
+/// failed assertion.
+#[derive(Debug)]
+pub struct Cluster {
+    is_ours: bool,
+}
+
+impl Cluster {
+    /// Sees to it that there is one.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub fn ensure() -> Result<Self> {
+        let cluster = Self { is_ours: !Path::new(UP).exists() };
+        if cluster.is_ours {
+            run_aloud(&["up", "--nodes", "2"])?;
+        }
+        Ok(cluster)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = xtask(&["down"]).status();
+        }
+    }
+}
 
 /// The task runner that started this test, with words.
 ///
@@ -23,6 +57,32 @@ pub fn xtask(words: &[&str]) -> Command {
 /// If it fails, with what it says.
 pub fn run(words: &[&str]) -> Result<String> {
     finished(words, xtask(words).output().context("failed to start the task runner")?)
+}
+
+/// As [`run`], with a text on its standard input.
+///
+/// # Errors
+/// If it fails, with what it says.
+pub fn run_with(words: &[&str], input: &str) -> Result<String> {
+    let mut child = xtask(words)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .context("failed to start the task runner")?;
+    // One that ends before it read everything says why by itself.
+    let _ = child.stdin.take().context("no input")?.write_all(input.as_bytes());
+    finished(words, child.wait_with_output().context("failed to wait for the task runner")?)
+}
+
+/// Runs a long task, which shows its progress by itself.
+///
+/// # Errors
+/// If it fails.
+pub fn run_aloud(words: &[&str]) -> Result<()> {
+    let status = xtask(words).status().context("failed to start the task runner")?;
+    ensure!(status.success(), "{words:?} ended with {status}");
+    Ok(())
 }
 
 /// What a command with these words printed.

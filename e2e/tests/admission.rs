@@ -10,40 +10,19 @@ mod invalid;
 #[path = "admission/valid.rs"]
 mod valid;
 
-use std::io::Write as _;
-use std::path::Path;
-use std::process::Stdio;
-
-use anyhow::{Context as _, Result};
-use taba_e2e::runner::{finished, run, xtask};
+use anyhow::Result;
+use taba_e2e::runner::{Cluster, run_with, xtask};
 
 const NAMESPACE: &str = "admission";
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/tabaclusters.taba.dev.yaml");
 
-/// Removes the cluster if this test started it, also after a failed assertion.
-struct Cluster {
-    is_ours: bool,
-}
+/// Removes the namespace, also after a failed assertion.
+struct Namespace;
 
-impl Cluster {
-    fn ensure() -> Result<Self> {
-        let is_ours = !Path::new("/var/lib/taba-cluster").exists();
-        let cluster = Self { is_ours };
-        if is_ours {
-            run(&["up", "--nodes", "1"])?;
-        }
-        Ok(cluster)
-    }
-}
-
-impl Drop for Cluster {
+impl Drop for Namespace {
     fn drop(&mut self) {
-        if self.is_ours {
-            let _ = xtask(&["down"]).status();
-        } else {
-            let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
-            let _ = xtask(&words).status();
-        }
+        let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
+        let _ = xtask(&words).status();
     }
 }
 
@@ -54,6 +33,7 @@ fn every_spec_gets_the_answer_it_deserves() -> Result<()> {
     kubectl(&["apply", "--server-side", "--filename", CRD], "")?;
     kubectl(&["wait", "--for=condition=Established", "crd/tabaclusters.taba.dev", "--timeout=60s"], "")?;
     kubectl(&["create", "namespace", NAMESPACE], "")?;
+    let _namespace = Namespace;
 
     let mut wrong = Vec::new();
     for spec in valid::SPECS {
@@ -125,14 +105,5 @@ fn replace(manifest: &str) -> Result<(), String> {
 }
 
 fn kubectl(words: &[&str], input: &str) -> Result<()> {
-    let mut all = vec!["kubectl"];
-    all.extend(words);
-    let mut child = xtask(&all)
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .context("failed to start the task runner")?;
-    child.stdin.take().context("no input")?.write_all(input.as_bytes())?;
-    finished(words, child.wait_with_output()?).map(drop)
+    run_with(&[&["kubectl"], words].concat(), input).map(drop)
 }

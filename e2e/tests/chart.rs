@@ -7,26 +7,18 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use taba_e2e::runner::{run, xtask};
+use taba_e2e::runner::{Cluster, run, xtask};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const RELEASE: &str = "taba";
 const NAMESPACE: &str = "taba-system";
 const ACCOUNT: &str = "--as=system:serviceaccount:taba-system:taba-operator";
 
-/// Removes the cluster, also after a failed assertion.
-struct Cluster;
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = xtask(&["down"]).status();
-    }
-}
-
 #[test]
 fn the_chart_installs_upgrades_rolls_back_and_goes_without_data() -> Result<()> {
-    run(&["up", "--nodes", "2"])?;
-    let _cluster = Cluster;
+    let _cluster = Cluster::ensure()?;
+    let releases = run(&["helm", "list", "--all-namespaces", "--short"])?;
+    ensure!(!releases.lines().any(|name| name == RELEASE), "the chart is installed: uninstall it first");
     let chart = format!("{ROOT}/charts/taba");
 
     the_plain_yaml_is_taken_by_the_api_server()?;
@@ -159,6 +151,7 @@ fn clusters_outlive_the_chart(chart: &str) -> Result<()> {
     ensure!(uid()? == before, "the cluster was made anew");
     helm(&["uninstall", RELEASE, "--wait"])?;
     run(&["kubectl", "delete", "--filename", &example])?;
+    run(&["kubectl", "delete", "namespace", "blue"])?;
     Ok(())
 }
 

@@ -18,6 +18,7 @@
 mod access;
 mod cgroup;
 mod control;
+mod harm;
 mod image;
 mod launch;
 mod layout;
@@ -37,6 +38,7 @@ use anyhow::{Context as _, Result, bail};
 use crate::system::{self, BUSYBOX, NSENTER, Program};
 use crate::{images, process};
 use access::Access;
+pub use harm::{Deed, harm};
 use layout::Layout;
 pub use programs::Programs;
 
@@ -88,7 +90,11 @@ pub fn up(options: &Options) -> Result<()> {
         return sample::install(&access, options.registry.as_deref(), options.debug);
     }
     match &options.registry {
-        Some(target) => images::run(&images::Options { debug: options.debug, push: Some(target.clone()) }),
+        Some(target) => images::run(&images::Options {
+            debug: options.debug,
+            push: Some(target.clone()),
+            names: Vec::new(),
+        }),
         None => Ok(()),
     }
 }
@@ -132,13 +138,17 @@ fn nodes_up() -> Option<u8> {
     Access::own().map(|_| nodes)
 }
 
-/// Brings images to every node of this machine's cluster; to how many there are.
+/// Brings images to every node of this machine's cluster, and gives each (by its name) another name; to how many
+/// nodes.
 ///
 /// # Errors
 /// If a node does not take one.
-pub fn import(archives: &[PathBuf]) -> Result<u8> {
+pub fn import(archives: &[PathBuf], names: &[(String, String)]) -> Result<u8> {
     let nodes = nodes_up().unwrap_or(0);
-    Layout::new(nodes).nodes().try_for_each(|node| node::import(node, archives))?;
+    for node in Layout::new(nodes).nodes() {
+        node::import(node, archives)?;
+        names.iter().try_for_each(|(name, other)| node::name(node, name, other))?;
+    }
     Ok(nodes)
 }
 

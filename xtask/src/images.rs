@@ -2,11 +2,13 @@
 //!
 //! ```text
 //! static programs ─▶ target/images/taba.tar  ─┬▶ every node of the test cluster, if it is up
-//! system's Redis  ─▶ target/images/redis.tar ─┘  or a registry, with --push
+//! system's Redis  ─▶ target/images/redis.tar ─┤  or a registry, with --push
+//! the checker     ─▶ target/images/check.tar ─┘  (only when asked for)
 //! ```
 //!
-//! The Dockerfile makes the same image of Taba for people with Docker or buildah.
+//! In the test cluster each has a second tag, so that a change of image can be tried. The Dockerfile makes the same image of Taba for people with Docker or buildah.
 
+mod check;
 mod push;
 mod redis;
 mod start;
@@ -15,7 +17,7 @@ mod taba;
 use std::fs;
 use std::path::PathBuf;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use crate::archive::{self, Image};
 use crate::cluster;
@@ -26,8 +28,55 @@ use crate::system;
 pub const TABA: &str = "localhost/taba";
 /// The Redis image in the test cluster.
 pub const REDIS: &str = "localhost/redis";
-/// The tag of both.
+/// The checker's image in the test cluster.
+const CHECK: &str = "localhost/taba-check";
+/// The tag of all.
 pub const TAG: &str = "test";
+/// The second tag of all in the test cluster.
+pub const OTHER_TAG: &str = "test2";
+
+/// An image that can be made.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Name {
+    /// Taba's own.
+    Taba,
+    /// A Redis for tests.
+    Redis,
+    /// The checker of end-to-end tests.
+    Check,
+}
+
+impl Name {
+    const ALL: [Self; 3] = [Self::Taba, Self::Redis, Self::Check];
+    /// Those that a Taba needs.
+    const DEFAULT: [Self; 2] = [Self::Taba, Self::Redis];
+
+    const fn as_str(self) -> &'static str {
+        match self {
+            Self::Taba => "taba",
+            Self::Redis => "redis",
+            Self::Check => "check",
+        }
+    }
+
+    const fn image(self) -> Image<'static> {
+        match self {
+            Self::Taba => taba::IMAGE,
+            Self::Redis => redis::IMAGE,
+            Self::Check => check::IMAGE,
+        }
+    }
+
+    /// The image of this name.
+    ///
+    /// # Errors
+    /// The known names, if it is none of them.
+    pub fn parse(name: &str) -> Result<Self> {
+        let names = || Self::ALL.map(Self::as_str).join(", ");
+        let known = Self::ALL.into_iter().find(|image| image.as_str() == name);
+        known.with_context(|| format!("no image {name:?}; there are {}", names()))
+    }
+}
 
 /// What `cargo xtask images` is asked for.
 #[derive(Debug, Default)]
@@ -36,6 +85,8 @@ pub struct Options {
     pub debug: bool,
     /// Where to push Taba's image: `registry.example/taba:1.2.3`.
     pub push: Option<String>,
+    /// These only; those that a Taba needs if empty.
+    pub names: Vec<Name>,
 }
 
 /// Makes the images, says how large they are and how fast they start, and brings them where they are needed.
@@ -43,36 +94,63 @@ pub struct Options {
 /// # Errors
 /// What could not be built, packed or brought there.
 pub fn run(options: &Options) -> Result<()> {
-    let archives = make(options)?;
-    let nodes = cluster::import(&archives)?;
-    match nodes {
-        0 => println!("no test cluster is up; `cargo xtask images` again imports them once it is"),
-        nodes => println!("imported into {nodes} nodes as {TABA}:{TAG} and {REDIS}:{TAG}"),
+    let names = if options.names.is_empty() { &Name::DEFAULT[..] } else { &options.names };
+    let has_taba = names.contains(&Name::Taba);
+    if options.push.is_some() && !has_taba {
+        bail!("--push is about Taba's image, which is not among those asked for");
     }
-    start::measure(options.debug)?;
+    let archives =
+        names.iter().map(|&name| make(name, options.debug)).collect::<Result<Vec<_>>>()?;
+    let tags: Vec<_> = names.iter().map(|name| tags(&name.image())).collect();
+    match cluster::import(&archives, &tags)? {
+        0 => println!("no test cluster is up; `cargo xtask images` again imports them once it is"),
+        nodes => {
+            for (name, other) in tags {
+                println!("imported into {nodes} nodes as {name} and {other}");
+            }
+        }
+    }
+    if has_taba {
+        start::measure(options.debug)?;
+    }
     if let Some(target) = &options.push {
-        push::push(&archives[0], target)?;
+        push::push(&path(Name::Taba), target)?;
     }
     Ok(())
 }
 
-/// Makes the archives: Taba's first, then that of Redis.
-///
-/// # Errors
-/// What could not be built or packed.
-pub fn make(options: &Options) -> Result<[PathBuf; 2]> {
-    let programs = taba::build(options.debug)?;
-    system::ensure_programs(&[system::REDIS, system::BUSYBOX])?;
-    let folder = process::root().join("target/images");
-    fs::create_dir_all(&folder).context("failed to make the folder of images")?;
-    let [taba, redis] = ["taba.tar", "redis.tar"].map(|name| folder.join(name));
-    archive::write(&taba, &taba::IMAGE, |root| taba::fill(root, &programs))?;
-    archive::write(&redis, &redis::IMAGE, redis::fill)?;
-    for archive in [&taba, &redis] {
-        let bytes = fs::metadata(archive).context("just made")?.len();
-        println!("{}: {:.1} MB", archive.display(), bytes as f64 / 1e6);
+/// Makes the archive of an image.
+fn make(name: Name, debug: bool) -> Result<PathBuf> {
+    let archive = path(name);
+    fs::create_dir_all(archive.parent().context("it lies in a folder")?)
+        .context("failed to make the folder of images")?;
+    match name {
+        Name::Redis => {
+            system::ensure_programs(&[system::REDIS, system::BUSYBOX])?;
+            archive::write(&archive, &redis::IMAGE, redis::fill)?;
+        }
+        Name::Taba => {
+            let programs = taba::build(debug)?;
+            archive::write(&archive, &taba::IMAGE, |root| taba::fill(root, &programs))?;
+        }
+        Name::Check => {
+            let programs = check::build(debug)?;
+            archive::write(&archive, &check::IMAGE, |root| taba::fill(root, &programs))?;
+        }
     }
-    Ok([taba, redis])
+    let bytes = fs::metadata(&archive).context("just made")?.len();
+    println!("{}: {:.1} MB", archive.display(), bytes as f64 / 1e6);
+    Ok(archive)
+}
+
+fn path(name: Name) -> PathBuf {
+    process::root().join("target/images").join(format!("{}.tar", name.as_str()))
+}
+
+/// Both names of an image in the test cluster.
+fn tags(image: &Image<'_>) -> (String, String) {
+    let name = image.name;
+    (format!("{name}:{TAG}"), format!("{name}:{OTHER_TAG}"))
 }
 
 /// An image of ours in the test cluster.

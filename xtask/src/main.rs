@@ -38,15 +38,18 @@ usage: cargo xtask TASK
   lab up|status|kill|...|down    a whole Taba of real processes to play with; `lab --help` shows all
   faults [--runs N] [--seed S]   seeded faults under traffic, and a check to the event; --json prints
                                  one object a run, --markdown a table; `faults --help` shows all
-  images [--debug] [--push IMAGE]
-                                 Taba's image and one of Redis for tests, into target/images and every node of
-                                 the cluster below; --push brings Taba's to registry/name:tag
+  images [--debug] [--push IMAGE] [NAME]...
+                                 Taba's image and one of Redis for tests, or the named ones of taba, redis and
+                                 check, into target/images and every node of the cluster below, with the tags
+                                 test and test2; --push brings Taba's to registry/name:tag
   chart                          write what is made from crds/ and the chart: its CRDs, deploy/taba.yaml
   up [--nodes N]                 use the cluster of KUBECONFIG or ~/.kube/config; without one, or with --nodes,
                                  start a real Kubernetes of N nodes (2) in namespaces of this machine
   up --sample [--registry IMAGE] and install the operator and a small Taba; a given cluster fetches its image
                                  from registry/name:tag, where it is pushed; --debug builds it faster
   down                           remove this machine's cluster without a trace
+  cluster cut|join|kill|start WHAT
+                                 harm it and repair it: node2, node2/kubelet, control/kube-apiserver, pod/UID
   kubectl ARGUMENT...            kubectl of that cluster
   helm ARGUMENT...               Helm of that cluster
 ";
@@ -76,6 +79,10 @@ fn run(mut arguments: lexopt::Parser) -> Result<ExitCode> {
             Some("up") => cluster::up(&up_options(&mut arguments)?).map(|()| ExitCode::SUCCESS),
             Some("down") => {
                 no_options(&mut arguments).and_then(|()| cluster::down()).map(|()| ExitCode::SUCCESS)
+            }
+            Some("cluster") => {
+                let (deed, what) = harm_options(&mut arguments)?;
+                cluster::harm(deed, &what).map(|()| ExitCode::SUCCESS)
             }
             Some(name @ ("kubectl" | "helm")) => {
                 cluster::tool(name, &arguments.raw_args()?.collect::<Vec<_>>())
@@ -136,6 +143,7 @@ fn images_options(arguments: &mut lexopt::Parser) -> Result<images::Options> {
         match argument {
             Long("debug") => options.debug = true,
             Long("push") => options.push = Some(arguments.value()?.string()?),
+            Value(name) => options.names.push(name.parse_with(images::Name::parse)?),
             other => return Err(other.unexpected().into()),
         }
     }
@@ -157,6 +165,12 @@ fn up_options(arguments: &mut lexopt::Parser) -> Result<cluster::Options> {
         }
     }
     Ok(options)
+}
+
+fn harm_options(arguments: &mut lexopt::Parser) -> Result<(cluster::Deed, String)> {
+    let deed = arguments.value()?.parse_with(cluster::Deed::parse)?;
+    let what = arguments.value()?.string()?;
+    no_options(arguments).map(|()| (deed, what))
 }
 
 fn no_options(arguments: &mut lexopt::Parser) -> Result<()> {

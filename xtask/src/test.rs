@@ -200,16 +200,56 @@ fn chart() -> Result<Outcome> {
     count(process::cargo().arg("test").args(selection).env("TABA_HELM", helm))
 }
 
-/// Builds the cluster's programs first, so that the tests' own waits do not count it.
+/// The tests that need a cluster, in the order they run: the last one fills it.
+const ON_A_CLUSTER: [&str; 3] = ["admission", "chart", "operator"];
+
+/// The test of the cluster itself, which starts and removes it; then one cluster for all others.
 fn kubernetes() -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
+    // Built first, so that the tests' own waits do not count it.
     cluster::prepare()?;
-    let package = ["--locked", "--package", "taba-e2e", "--features", "kubernetes"];
-    let tests = ["--test", "admission", "--test", "chart", "--test", "kubernetes"];
-    let selection = package.into_iter().chain(tests);
-    process::run(process::cargo().arg("clippy").args(selection.clone()).args(["--", "--deny", "warnings"]))?;
+    let mut clippy = e2e("clippy", &[&["kubernetes"], &ON_A_CLUSTER[..]].concat());
+    process::run(clippy.args(["--", "--deny", "warnings"]))?;
+    let mut outcome = Outcome::default();
+    if cluster::is_up() {
+        let note = "the test cluster itself: one is up, which is used and left as it is; `cargo xtask down` first";
+        outcome.notes.push(note.to_owned());
+        on_a_cluster(&mut outcome)?;
+        return Ok(outcome);
+    }
+    run_e2e("kubernetes", &mut outcome)?;
+    cluster::up(&cluster::Options { nodes: Some(2), ..cluster::Options::default() })?;
+    let ran = on_a_cluster(&mut outcome);
+    cluster::down().and(ran)?;
+    Ok(outcome)
+}
+
+fn on_a_cluster(outcome: &mut Outcome) -> Result<()> {
+    ON_A_CLUSTER.iter().try_for_each(|test| run_e2e(test, outcome))
+}
+
+/// Runs a test program, whatever came of those before.
+fn run_e2e(test: &str, outcome: &mut Outcome) -> Result<()> {
+    let begin = Instant::now();
     let runner = std::env::current_exe().context("failed to find our own program")?;
-    count(process::cargo().arg("test").args(selection).env("TABA_XTASK", runner))
+    let one = count(e2e("test", &[test]).env("TABA_XTASK", runner))?;
+    eprintln!("== kubernetes, {test}: {} in {:.1} s", one.word(), begin.elapsed().as_secs_f64());
+    outcome.tally.add(one.tally);
+    if let Some(failure) = one.failure {
+        let before = outcome.failure.take().map(|before| format!("{before}; ")).unwrap_or_default();
+        outcome.failure = Some(format!("{before}{test}: {failure}"));
+    }
+    Ok(())
+}
+
+/// A cargo subcommand on tests that need a real Kubernetes.
+fn e2e(subcommand: &str, tests: &[&str]) -> Command {
+    let mut command = process::cargo();
+    command.args([subcommand, "--locked", "--package", "taba-e2e", "--features", "kubernetes"]);
+    for test in tests {
+        command.args(["--test", test]);
+    }
+    command
 }
 
 const FUZZ_MANIFEST: &str = "fuzz/Cargo.toml";

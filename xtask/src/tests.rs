@@ -34,6 +34,7 @@ fn parses(task: &str, words: &[&str]) -> bool {
         "lab" | "faults" => true,
         "images" => images_options(&mut arguments).is_ok(),
         "up" => up_options(&mut arguments).is_ok(),
+        "cluster" => harm_options(&mut arguments).is_ok(),
         "chart" | "down" => no_options(&mut arguments).is_ok(),
         "kubectl" | "helm" => true,
         _ => false,

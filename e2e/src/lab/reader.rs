@@ -12,7 +12,8 @@ use crate::checker;
 use crate::producer::{Ledger, Total};
 
 /// How old what an answer lacks may be: a complete answer holds at least what was acknowledged this long
-/// before the question. It is a bound for runs under faults; without faults answers are fresher.
+/// before the question. It is a bound for runs under faults; without faults answers are fresher. With a request
+/// it must be shorter than books keep batches apart.
 pub const FRESHNESS: Duration = Duration::from_secs(3);
 const PAUSE: Duration = Duration::from_millis(200);
 const PATIENCE: Duration = Duration::from_secs(2);
@@ -44,16 +45,33 @@ impl Readers {
     /// Starts a reader for each server.
     #[must_use]
     pub fn start(urls: &[String], books: &Arc<Books>, timeline: &Arc<Timeline>) -> Self {
+        Self::start_expecting(FRESHNESS, urls, books, timeline)
+    }
+
+    /// As [`Readers::start`], with another bound in the place of [`FRESHNESS`].
+    #[must_use]
+    pub fn start_expecting(
+        freshness: Duration,
+        urls: &[String],
+        books: &Arc<Books>,
+        timeline: &Arc<Timeline>,
+    ) -> Self {
         let (stop, counts) = (Arc::new(AtomicBool::new(false)), Arc::new(Counts::default()));
         let threads = urls
             .iter()
             .map(|url| {
-                let (url, books, timeline) = (url.clone(), Arc::clone(books), Arc::clone(timeline));
-                let (stop, counts) = (Arc::clone(&stop), Arc::clone(&counts));
+                let reader = Reader {
+                    http: http(PATIENCE),
+                    url: url.clone(),
+                    freshness,
+                    books: Arc::clone(books),
+                    counts: Arc::clone(&counts),
+                    timeline: Arc::clone(timeline),
+                };
+                let stop = Arc::clone(&stop);
                 std::thread::spawn(move || {
-                    let http = http(PATIENCE);
                     while !stop.load(Ordering::Relaxed) {
-                        ask(&http, &url, &books, &counts, &timeline);
+                        reader.ask();
                         std::thread::sleep(PAUSE);
                     }
                 })
@@ -64,7 +82,7 @@ impl Readers {
 
     /// What came of the questions so far.
     #[must_use]
-    pub fn counts(&self) -> &Counts {
+    pub const fn counts(&self) -> &Arc<Counts> {
         &self.counts
     }
 
@@ -79,21 +97,35 @@ impl Readers {
     }
 }
 
-fn ask(http: &ureq::Agent, url: &str, books: &Books, counts: &Counts, timeline: &Timeline) {
-    let asked = Instant::now();
-    let due = asked.checked_sub(FRESHNESS).map(|moment| books.stored_at(moment)).unwrap_or_default();
-    match totals(http, &format!("{url}/tabs")) {
-        Ok(Some(shown)) => {
-            counts.complete.fetch_add(1, Ordering::Relaxed);
-            let took_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
-            counts.complete_ms.fetch_add(took_ms, Ordering::Relaxed);
-            let sent = books.sent();
-            if let Some(difference) = outside(&shown, &due, &sent) {
-                timeline.violation(format!("{url} answered after {took_ms} ms: {difference}"));
+struct Reader {
+    http: ureq::Agent,
+    url: String,
+    freshness: Duration,
+    books: Arc<Books>,
+    counts: Arc<Counts>,
+    timeline: Arc<Timeline>,
+}
+
+impl Reader {
+    fn ask(&self) {
+        let Self { http, url, counts, .. } = self;
+        let asked = Instant::now();
+        let due = asked.checked_sub(self.freshness).map(|moment| self.books.stored_at(moment));
+        let due = due.unwrap_or_default();
+        match totals(http, &format!("{url}/tabs")) {
+            Ok(Some(shown)) => {
+                counts.complete.fetch_add(1, Ordering::Relaxed);
+                let took_ms = u64::try_from(asked.elapsed().as_millis()).unwrap_or(u64::MAX);
+                counts.complete_ms.fetch_add(took_ms, Ordering::Relaxed);
+                if let Some(difference) = outside(&shown, &due, &self.books.sent()) {
+                    let bound = self.freshness;
+                    let said = format!("{url} answered after {took_ms} ms, bound {bound:?}: {difference}");
+                    self.timeline.violation(said);
+                }
             }
+            Ok(None) => _ = counts.incomplete.fetch_add(1, Ordering::Relaxed),
+            Err(_) => _ = counts.refused.fetch_add(1, Ordering::Relaxed),
         }
-        Ok(None) => _ = counts.incomplete.fetch_add(1, Ordering::Relaxed),
-        Err(_) => _ = counts.refused.fetch_add(1, Ordering::Relaxed),
     }
     if let Ok(age_ms) = age_ms(http, url) {
         counts.age_ms.fetch_max(age_ms, Ordering::Relaxed);
@@ -117,7 +149,7 @@ fn outside(shown: &Ledger, due: &Ledger, sent: &Ledger) -> Option<String> {
     tabs.into_iter().find_map(|tab| {
         let (shown, due, sent) = (of(shown, tab), of(due, tab), of(sent, tab));
         if exceeds(due, shown) {
-            return Some(format!("{tab} shows {shown:?}, but {due:?} was acknowledged {FRESHNESS:?} before"));
+            return Some(format!("{tab} shows {shown:?}, but {due:?} was acknowledged so long before"));
         }
         exceeds(shown, sent).then(|| format!("{tab} shows {shown:?}, but only {sent:?} was sent"))
     })

@@ -47,6 +47,9 @@ pub enum Habit {
     Restless,
 }
 
+/// Where a producer runs: what its thread does before anything else.
+pub type Place = Box<dyn FnOnce() -> Result<()> + Send>;
+
 /// The producers of a run.
 #[derive(Debug)]
 pub struct Traffic {
@@ -67,14 +70,30 @@ impl Traffic {
         books: &Arc<Books>,
         timeline: &Arc<Timeline>,
     ) -> Self {
+        let place = |host: &SharedHost| -> Place {
+            let host = Arc::clone(host);
+            Box::new(move || host.enter())
+        };
+        Self::start_at(hosts.iter().map(place).collect(), seed, routes, books, timeline)
+    }
+
+    /// Starts a producer in each place.
+    #[must_use]
+    pub fn start_at(
+        places: Vec<Place>,
+        seed: u64,
+        routes: &Arc<Routes>,
+        books: &Arc<Books>,
+        timeline: &Arc<Timeline>,
+    ) -> Self {
         let deadline = Arc::default();
-        let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(hosts.len())));
+        let (stop, running) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicUsize::new(places.len())));
         let habits = [Habit::Direct, Habit::Restless, Habit::Direct, Habit::Agent];
-        let threads = hosts
-            .iter()
+        let threads = places
+            .into_iter()
             .zip(habits.into_iter().cycle())
             .enumerate()
-            .map(|(number, (host, habit))| {
+            .map(|(number, (enter, habit))| {
                 let sender = Sender {
                     name: format!("producer{number}"),
                     habit,
@@ -85,10 +104,10 @@ impl Traffic {
                     http: http(),
                     end: Arc::clone(&deadline),
                 };
-                let (host, stop, running) = (Arc::clone(host), Arc::clone(&stop), Arc::clone(&running));
+                let (stop, running) = (Arc::clone(&stop), Arc::clone(&running));
                 let timeline = Arc::clone(timeline);
                 std::thread::spawn(move || {
-                    let ended = host.enter().and_then(|()| sender.run(&stop));
+                    let ended = enter().and_then(|()| sender.run(&stop));
                     if let Err(error) = &ended {
                         timeline.note(format!("a producer gave up: {error:#}"));
                     }

@@ -92,20 +92,30 @@ fn vbuckets_owned(server: &str) -> Result<u64> {
     Ok(servers.values().filter_map(|server| server.get("queues")).filter_map(Value::as_u64).sum())
 }
 
-/// Waits until every frontend shows exactly the ledger, of all clients together and merged from each; if
-/// one does not, by how much it differs.
+/// How a server is asked for all totals: of all clients together, and merged from each.
+pub const QUERIES: [&str; 2] = ["/tabs", "/tabs?re=1&client=."];
+
+/// By how much the answer to one query differs from the ledger at the moment.
+///
+/// # Errors
+/// If there is no answer, or it says that it is incomplete.
+pub fn difference(http: &ureq::Agent, url: &str, ledger: &Ledger) -> Result<Difference> {
+    let shown = reader::totals(http, url)?.context("the answer is incomplete")?;
+    Ok(Difference::between(ledger, &shown))
+}
+
+/// Waits until every frontend shows exactly the ledger; if one does not, by how much it differs.
 ///
 /// # Errors
 /// If a frontend does not answer.
 pub fn compare(cluster: &Cluster, ledger: &Ledger) -> Result<Difference> {
     let http = reader::http(PATIENCE);
     for frontend in cluster.frontend_urls() {
-        for query in ["/tabs", "/tabs?re=1&client=."] {
+        for query in QUERIES {
             let url = format!("{frontend}{query}");
             let mut last = Difference::default();
             let equal = || {
-                let shown = reader::totals(&http, &url)?.context("the answer is incomplete")?;
-                last = Difference::between(ledger, &shown);
+                last = difference(&http, &url, ledger)?;
                 if last.is_none() { Ok(()) } else { bail!("totals differ") }
             };
             if let Err(error) = cluster.pace.until(VISIBLE, equal) {

@@ -80,25 +80,55 @@ pub fn exists() -> bool {
 
 /// Ends every process below our group.
 pub fn kill_all() -> Result<()> {
+    kill_below("", "").map(|_| ())
+}
+
+/// Ends every process of a group and of those below it, except in groups named `spared`; whether there was any.
+pub fn kill_below(group: &str, spared: &str) -> Result<bool> {
     let end = Instant::now() + END_PATIENCE;
+    let mut had_any = false;
     loop {
         let mut processes = BTreeSet::new();
         for tree in trees()? {
-            for folder in folders_below(&tree.join(GROUP)) {
-                processes.extend(processes_in(&folder));
-            }
+            let folders = folders_below(&tree.join(GROUP).join(group)).into_iter();
+            let chosen = folders.filter(|folder| folder.file_name().is_none_or(|name| name != spared));
+            processes.extend(chosen.flat_map(|folder| processes_in(&folder)));
         }
         if processes.is_empty() {
-            return Ok(());
+            return Ok(had_any);
         }
         if Instant::now() > end {
             bail!("processes {processes:?} do not end");
         }
-        let ids = processes.iter().map(u32::to_string);
+        had_any = true;
         // Again and again, since a process may start another between the look and the blow.
-        process::succeeds(process::program("sh").args(["-c", "kill -9 \"$@\"", "sh"]).args(ids));
+        kill(&processes);
         std::thread::sleep(Duration::from_millis(50));
     }
+}
+
+/// Kills what runs in a pod, once, but not the process that holds its sandbox; whether there was anything. The
+/// kubelet starts its containers again.
+pub fn kill_pod(uid: &str) -> Result<bool> {
+    let name = format!("pod{uid}");
+    let mut processes = BTreeSet::new();
+    for tree in trees()? {
+        let folders = folders_below(&tree.join(GROUP)).into_iter();
+        let of_pod = folders.filter(|folder| folder.iter().any(|part| part == name.as_str()));
+        processes.extend(of_pod.flat_map(|folder| processes_in(&folder)));
+    }
+    let is_pause = |process: &u32| {
+        let name = fs::read_to_string(format!("/proc/{process}/comm")).unwrap_or_default();
+        name.trim() == "pause"
+    };
+    processes.retain(|process| !is_pause(process));
+    kill(&processes);
+    Ok(!processes.is_empty())
+}
+
+fn kill(processes: &BTreeSet<u32>) {
+    let ids = processes.iter().map(u32::to_string);
+    process::succeeds(process::program("sh").args(["-c", "kill -9 \"$@\"", "sh"]).args(ids));
 }
 
 /// Removes our groups, which must be empty.

@@ -5,7 +5,7 @@ use std::fs;
 use std::path::Path;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::launch::{self, Launched};
 use super::layout::{API_SERVICE_ADDRESS, CONTROL_ADDRESS, Layout, SERVICES, fill, node_address, node_name};
@@ -38,6 +38,22 @@ pub fn start(layout: &Layout, programs: &Programs) -> Result<()> {
     // On a busy machine these would not wait long enough for it and end.
     run("kube-controller-manager", controller_manager_flags(layout))?;
     run("kube-scheduler", scheduler_flags(layout)).map(|_| ())
+}
+
+/// Starts one of [`PARTS`] again, the holder apart, and waits until the API server answers.
+pub fn start_again(layout: &Layout, programs: &Programs, part: &str) -> Result<()> {
+    let flags = match part {
+        "etcd" => etcd_flags(layout),
+        "kube-apiserver" => api_server_flags(layout),
+        "kube-controller-manager" => controller_manager_flags(layout),
+        "kube-scheduler" => scheduler_flags(layout),
+        _ => bail!("the control plane has no part {part:?}; there are {}", PARTS.join(", ")),
+    };
+    let mut started = run_part(layout, programs, namespace::holder_of("control")?, part, flags)?;
+    wait_until("the API server answers", || {
+        started.check()?;
+        Ok(is_ready(layout, programs))
+    })
 }
 
 fn run_part(

@@ -100,7 +100,7 @@ pub fn holder_of(name: &str) -> Result<u32> {
 }
 
 /// Runs commands of `ip` in a process's network namespace.
-fn ip(holder: u32, commands: &str) -> Result<()> {
+pub fn ip(holder: u32, commands: &str) -> Result<()> {
     let mut command = process::program("nsenter");
     command.args(["--target", &holder.to_string(), "--net", "ip", "-batch", "-"]).stdin(Stdio::piped());
     let mut child = command.spawn().context("failed to start ip")?;

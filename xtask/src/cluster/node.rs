@@ -4,9 +4,10 @@ use std::fs;
 use std::path::PathBuf;
 use std::process::Command;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, bail};
 
 use super::control::write_configuration;
+use super::launch::Launched;
 use super::layout::{DNS_ADDRESS, Layout, PODS, node_address, node_name, pod_subnet};
 use super::programs::Programs;
 use super::{cgroup, image, launch, namespace, wait_until};
@@ -17,52 +18,71 @@ pub const PARTS: [&str; 5] = ["holder", "containerd", "kubelet", "kube-proxy", "
 
 /// Starts a node whose namespaces are there already.
 pub fn start(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
-    let name = node_name(node);
-    let holder = namespace::holder_of(&name)?;
     write_configurations(layout, node)?;
-    cgroup::ensure(&name)?;
-    let folder = layout.node_folder(node);
-    let in_folder = |file: &str| folder.join(file).display().to_string();
-    let run =
-        |part: &str, words: &[String]| launch::launch(layout, &format!("{name}/{part}"), Some(holder), words);
+    cgroup::ensure(&node_name(node))?;
+    start_containerd(layout, programs, node)?;
+    import(node, &image::archives(programs))?;
+    start_others(layout, programs, node)
+}
 
-    let mut containerd =
-        run("containerd", &["containerd".into(), "--config".into(), in_folder("containerd.toml")])?;
-    wait_until(&format!("containerd of {name}"), || {
+/// Starts what runs on a node, after all of it was killed.
+pub fn start_again(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
+    start_containerd(layout, programs, node)?;
+    start_others(layout, programs, node)
+}
+
+fn start_containerd(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
+    let mut containerd = start_part(layout, programs, node, "containerd")?;
+    let holder = namespace::holder_of(&node_name(node))?;
+    wait_until(&format!("containerd of {}", node_name(node)), || {
         containerd.check()?;
         Ok(process::succeeds(ctr(holder)?.arg("version")))
-    })?;
-    import(node, &image::archives(programs))?;
+    })
+}
+
+fn start_others(layout: &Layout, programs: &Programs, node: u8) -> Result<()> {
+    let mut parts = ["kubelet", "kube-proxy", "policies"]
+        .map(|part| start_part(layout, programs, node, part))
+        .into_iter()
+        .collect::<Result<Vec<_>>>()?;
+    let name = node_name(node);
+    wait_until(&format!("kubelet of {name}"), || {
+        parts.iter_mut().try_for_each(Launched::check)?;
+        Ok(fs::read_to_string(layout.log(&format!("{name}/kubelet")))?.contains("Started kubelet"))
+    })
+}
+
+/// Starts one of [`PARTS`], the holder apart.
+pub fn start_part(layout: &Layout, programs: &Programs, node: u8, part: &str) -> Result<Launched> {
+    let name = node_name(node);
+    let holder = namespace::holder_of(&name)?;
+    launch::launch(layout, &format!("{name}/{part}"), Some(holder), &words(layout, programs, node, part)?)
+}
+
+fn words(layout: &Layout, programs: &Programs, node: u8, part: &str) -> Result<Vec<String>> {
+    let (name, folder) = (node_name(node), layout.node_folder(node));
+    let in_folder = |file: &str| folder.join(file).display().to_string();
     let kubernetes = programs.kubernetes().display().to_string();
-    let mut kubelet = run(
-        "kubelet",
-        &[
-            kubernetes.clone(),
+    Ok(match part {
+        "containerd" => vec!["containerd".into(), "--config".into(), in_folder("containerd.toml")],
+        "kubelet" => vec![
+            kubernetes,
             "kubelet".into(),
             format!("--config={}", in_folder("kubelet.yaml")),
             format!("--kubeconfig={}", layout.kubeconfig(&name).display()),
             format!("--hostname-override={name}"),
             format!("--node-ip={}", node_address(node)),
         ],
-    )?;
-    let mut proxy = run(
-        "kube-proxy",
-        &[kubernetes, "kube-proxy".into(), format!("--config={}", in_folder("kube-proxy.yaml"))],
-    )?;
-    let mut policies = run(
-        "policies",
-        &[
+        "kube-proxy" => {
+            vec![kubernetes, "kube-proxy".into(), format!("--config={}", in_folder("kube-proxy.yaml"))]
+        }
+        "policies" => vec![
             programs.policies().display().to_string(),
             format!("-kubeconfig={}", layout.kubeconfig("network-policies").display()),
             format!("-node={name}"),
             format!("-pods={PODS}"),
         ],
-    )?;
-    wait_until(&format!("kubelet of {name}"), || {
-        kubelet.check()?;
-        proxy.check()?;
-        policies.check()?;
-        Ok(fs::read_to_string(layout.log(&format!("{name}/kubelet")))?.contains("Started kubelet"))
+        _ => bail!("a node has no part {part:?}; there are {}", PARTS.join(", ")),
     })
 }
 
@@ -82,6 +102,12 @@ pub fn import(node: u8, archives: &[PathBuf]) -> Result<()> {
         let mut import = ctr(holder)?;
         process::output(import.args(["--namespace", "k8s.io", "images", "import"]).arg(archive)).map(|_| ())
     })
+}
+
+/// Gives an image of a node another name.
+pub fn name(node: u8, image: &str, other: &str) -> Result<()> {
+    let mut name = ctr(namespace::holder_of(&node_name(node))?)?;
+    process::output(name.args(["--namespace", "k8s.io", "images", "tag", "--force", image, other])).map(|_| ())
 }
 
 /// Runs a program of an image in a container that is removed afterwards; whether it succeeded.

@@ -16,8 +16,14 @@ const PROGRAMS: [(&str, &str); 3] =
 
 pub const IMAGE: Image<'static> = super::image(super::TABA, &["/usr/local/bin/taba"], "/usr/local/bin");
 
-/// Builds the programs, linked to nothing, so that they run in any image: the keeper is copied into that of Redis.
+/// Builds the programs.
 pub fn build(debug: bool) -> Result<Vec<PathBuf>> {
+    build_static(debug, &PROGRAMS)
+}
+
+/// Builds programs (each with its package) linked to nothing, so that they run in any image: the keeper is copied
+/// into that of Redis.
+pub fn build_static(debug: bool, programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
     system::ensure_programs(&[C_COMPILER, MUSL_COMPILER])?;
     system::ensure_target(TARGET)?;
     let mut build = process::cargo();
@@ -25,12 +31,12 @@ pub fn build(debug: bool) -> Result<Vec<PathBuf>> {
     if !debug {
         build.arg("--release");
     }
-    for (program, package) in PROGRAMS {
+    for (program, package) in programs {
         build.args(["--package", package, "--bin", program]);
     }
     process::run(&mut build)?;
     let folder = folder(debug);
-    let programs: Vec<_> = PROGRAMS.iter().map(|(program, _)| folder.join(program)).collect();
+    let programs: Vec<_> = programs.iter().map(|(program, _)| folder.join(program)).collect();
     for program in &programs {
         let headers = process::output(process::program("readelf").arg("--program-headers").arg(program))?;
         if headers.contains("INTERP") {

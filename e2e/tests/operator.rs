@@ -1,0 +1,115 @@
+//! The operator on a real cluster: each scenario in a namespace of its own, under the checker's traffic.
+//!
+//! ```sh
+//! cargo xtask test kubernetes                     # this and all other tests that need a cluster
+//! TABA_XTASK=target/debug/xtask cargo test -p taba-e2e --features kubernetes --test operator -- bare
+//! ```
+//!
+//! Uses the cluster that is up, or else starts one and removes it. With `TABA_E2E_REUSE=1` the images and the chart
+//! that are there are used as they are. Scenarios run one after the other, those whose names contain one of the
+//! arguments; what they measured is printed at the end.
+
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program talks on both")]
+
+#[path = "operator/bed.rs"]
+mod bed;
+#[path = "operator/checker.rs"]
+mod checker;
+#[path = "operator/client.rs"]
+mod client;
+#[path = "operator/dump.rs"]
+mod dump;
+#[path = "operator/kubectl.rs"]
+mod kubectl;
+#[path = "operator/taba.rs"]
+mod taba;
+
+#[path = "operator/apart.rs"]
+mod apart;
+#[path = "operator/bare.rs"]
+mod bare;
+#[path = "operator/broken.rs"]
+mod broken;
+#[path = "operator/change.rs"]
+mod change;
+#[path = "operator/delete.rs"]
+mod delete;
+#[path = "operator/kill.rs"]
+mod kill;
+#[path = "operator/nodes.rs"]
+mod nodes;
+#[path = "operator/rights.rs"]
+mod rights;
+#[path = "operator/scale.rs"]
+mod scale;
+#[path = "operator/upgrade.rs"]
+mod upgrade;
+#[path = "operator/volumes.rs"]
+mod volumes;
+
+use std::process::ExitCode;
+use std::time::Instant;
+
+use anyhow::Result;
+use bed::{Bed, Stage};
+
+type Scenario = (&'static str, fn(&mut Stage) -> Result<()>);
+
+/// In this order: what all others take for granted comes first.
+const SCENARIOS: [Scenario; 18] = [
+    ("bare", bare::a_bare_cluster_serves_the_first_tabas_body),
+    ("upgrade", upgrade::new_images_roll_under_traffic),
+    ("kill-pods", kill::each_kind_of_pod_dies_under_traffic),
+    ("kill-operator", kill::an_operator_that_dies_again_and_again_ends_what_it_began),
+    ("delete-retain", delete::retained_data_are_served_by_a_new_cluster_of_the_same_name),
+    ("delete-orders", delete::nothing_is_left_or_stuck_in_whatever_order_things_go),
+    ("volume-lost", volumes::a_lost_volume_is_filled_again),
+    ("full-stop", volumes::everything_stops_at_once_and_comes_back),
+    ("bad-image", broken::a_bad_image_is_told_and_a_good_one_heals_it),
+    ("unschedulable", broken::a_pod_that_fits_nowhere_is_told),
+    ("apart", apart::clusters_do_not_meet_even_with_each_others_addresses),
+    ("change", change::every_field_that_can_change_restarts_only_what_it_must),
+    ("rights", rights::pods_may_nothing_and_reach_only_what_they_need),
+    ("control-plane", nodes::the_api_server_and_kubelets_die),
+    ("node-lost", nodes::a_node_is_cut_off_and_one_is_killed),
+    ("drain", nodes::every_node_is_drained),
+    ("autoscaling", scale::load_makes_servers_grow_and_calm_makes_them_shrink),
+    ("ten", scale::ten_clusters_cost_the_operator_little),
+];
+
+fn main() -> ExitCode {
+    // Words for the usual harness, such as --nocapture, mean nothing here.
+    let wanted: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
+    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str()));
+    let chosen: Vec<_> = SCENARIOS.iter().filter(|(name, _)| is_wanted(name)).collect();
+    let bed = match Bed::prepare() {
+        Ok(bed) => bed,
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            return ExitCode::FAILURE;
+        }
+    };
+    let begin = Instant::now();
+    let mut failed = Vec::new();
+    let mut figures = Vec::new();
+    for (name, scenario) in &chosen {
+        let (outcome, mut measured) = bed.play(name, *scenario);
+        figures.append(&mut measured);
+        if let Err(error) = outcome {
+            eprintln!("{name}: {error:#}");
+            failed.push(*name);
+        }
+    }
+    println!("\nmeasured:");
+    figures.iter().for_each(|figure| println!("  {figure}"));
+    // As the usual harness ends, so that `cargo xtask test` counts it.
+    let (word, passed) = (if failed.is_empty() { "ok" } else { "FAILED" }, chosen.len() - failed.len());
+    let (others, seconds) = (SCENARIOS.len() - chosen.len(), begin.elapsed().as_secs_f64());
+    println!("failed: {failed:?}");
+    println!(
+        "test result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; {others} filtered out; \
+         finished in {seconds:.2}s",
+        failed.len()
+    );
+    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}

@@ -1,0 +1,168 @@
+//! What all scenarios stand on: a cluster, the images, the operator, and a namespace for each.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+use taba_e2e::check::Verdict;
+use taba_e2e::runner::{Cluster, run, run_aloud};
+
+use crate::checker::{Checker, Wish};
+use crate::dump;
+use crate::kubectl::{apply, kubectl, text, until};
+use crate::taba::Taba;
+
+const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/taba");
+/// Where the operator is.
+pub const OPERATOR_NAMESPACE: &str = "taba-system";
+/// Its Deployment.
+pub const OPERATOR: &str = "deployment/taba-operator";
+/// What finds its pods.
+pub const OPERATOR_PODS: &str = "--selector=app.kubernetes.io/name=taba-operator";
+
+/// As many as in the lab; each posts up to twenty batches of forty events a second.
+const PRODUCERS: usize = 4;
+
+/// Longest wait for all objects of a scenario to be gone.
+const GONE: Duration = Duration::from_secs(180);
+
+/// The cluster with the operator in it.
+pub struct Bed {
+    _cluster: Cluster,
+}
+
+impl Bed {
+    /// Brings images and the operator into the cluster.
+    pub fn prepare() -> Result<Self> {
+        let cluster = Cluster::ensure()?;
+        if std::env::var_os("TABA_E2E_REUSE").is_none() {
+            run_aloud(&["images", "--debug", "taba", "redis", "check"])?;
+            install()?;
+        }
+        Ok(Self { _cluster: cluster })
+    }
+
+    /// Plays a scenario in a namespace of its own; what came of it, and what it measured.
+    pub fn play(
+        &self,
+        name: &str,
+        scenario: fn(&mut Stage) -> Result<()>,
+    ) -> (Result<()>, Vec<String>) {
+        let begin = Instant::now();
+        println!("test {name} ...");
+        let mut stage = Stage::new(name);
+        let outcome = stage.open().and_then(|()| scenario(&mut stage));
+        if outcome.is_err() {
+            stage.namespaces.iter().for_each(|namespace| dump::namespace(namespace));
+            dump::operator();
+        }
+        // After a failure too: the next scenario needs the room.
+        let outcome = outcome.and(stage.close());
+        let word = if outcome.is_ok() { "ok" } else { "FAILED" };
+        println!("test {name} ... {word}, {:.0} s", begin.elapsed().as_secs_f64());
+        (outcome, stage.figures)
+    }
+}
+
+fn install() -> Result<()> {
+    let words = ["helm", "upgrade", "--install", "taba", CHART, "--namespace", OPERATOR_NAMESPACE];
+    let set = ["--create-namespace", "--set", "image.repository=localhost/taba,image.tag=test"];
+    run(&[&words[..], &set[..], &["--wait", "--timeout", "180s"]].concat())?;
+    // Of an operator that was there already, the tag is the same and the image may not be.
+    kubectl(&["rollout", "restart", OPERATOR, "--namespace", OPERATOR_NAMESPACE])?;
+    kubectl(&["rollout", "status", OPERATOR, "--namespace", OPERATOR_NAMESPACE, "--timeout=180s"])?;
+    Ok(())
+}
+
+/// A scenario's own part of the cluster.
+pub struct Stage {
+    name: String,
+    namespaces: Vec<String>,
+    figures: Vec<String>,
+    seed: u64,
+}
+
+impl Stage {
+    fn new(name: &str) -> Self {
+        let namespace = format!("e2e-{name}");
+        Self { name: name.to_owned(), namespaces: vec![namespace], figures: Vec::new(), seed: 0 }
+    }
+
+    fn open(&mut self) -> Result<()> {
+        let namespace = self.namespace().to_owned();
+        self.add_namespace(&namespace)
+    }
+
+    /// The scenario's namespace.
+    pub fn namespace(&self) -> &str {
+        &self.namespaces[0]
+    }
+
+    /// Makes another namespace that only admits restricted pods, and is removed in the end.
+    pub fn add_namespace(&mut self, name: &str) -> Result<()> {
+        // What a failed run left would be taken for this one's.
+        kubectl(&["delete", "namespace", name, "--ignore-not-found", "--timeout=180s"])?;
+        if !self.namespaces.iter().any(|there| there == name) {
+            self.namespaces.push(name.to_owned());
+        }
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        apply(&json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": name, "labels": labels}}))
+    }
+
+    /// Makes a cluster in the scenario's namespace and waits until it is as it should be.
+    pub fn taba(&self, name: &str, spec: &Value) -> Result<Taba> {
+        let taba = Taba::create(self.namespace(), name, spec)?;
+        taba.settled()?;
+        Ok(taba)
+    }
+
+    /// Starts the checker against a cluster, on a node if one is named.
+    pub fn checker(&mut self, taba: &Taba, node: Option<&str>) -> Result<Checker> {
+        self.seed += 1;
+        Checker::start(taba, Wish { seed: self.seed, producers: PRODUCERS, node })
+    }
+
+    /// Starts one with more producers, as a load.
+    pub fn busy_checker(&mut self, taba: &Taba) -> Result<Checker> {
+        self.seed += 1;
+        Checker::start(taba, Wish { seed: self.seed, producers: 4 * PRODUCERS, node: None })
+    }
+
+    /// Keeps a figure for the end, and shows it.
+    pub fn note(&mut self, what: impl AsRef<str>) {
+        let figure = format!("{}: {}", self.name, what.as_ref());
+        println!("    {figure}");
+        self.figures.push(figure);
+    }
+
+    /// Ends a checker, which must have nothing to complain of, and keeps its figures.
+    pub fn judge(&mut self, checker: Checker) -> Result<Verdict> {
+        let verdict = checker.stop()?;
+        let Verdict { acknowledged, lost, doubled, gap_ms, convergence_ms, .. } = &verdict;
+        self.note(format!(
+            "{acknowledged} acknowledged, {lost} lost, {doubled} doubled, longest gap {gap_ms} ms, \
+             converged in {convergence_ms} ms"
+        ));
+        ensure!(verdict.is_exact(), "the checker complains: {verdict:?}");
+        Ok(verdict)
+    }
+
+    fn close(&self) -> Result<()> {
+        for namespace in &self.namespaces {
+            kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--wait=false"])?;
+        }
+        self.namespaces.iter().try_for_each(|namespace| gone(namespace))
+    }
+}
+
+/// Waits until a namespace is gone with all that was in it: a finalizer that hangs would keep it.
+pub fn gone(namespace: &str) -> Result<()> {
+    until(&format!("namespace {namespace} is gone"), GONE, || {
+        let found = kubectl(&["get", "namespace", namespace, "--ignore-not-found", "--output=json"])?;
+        if found.trim().is_empty() {
+            return Ok(());
+        }
+        let found: Value = serde_json::from_str(&found).context("parse a namespace")?;
+        anyhow::bail!("it is {}: {}", text(&found, "/status/phase"), found["status"]["conditions"])
+    })
+}

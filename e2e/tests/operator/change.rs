@@ -1,0 +1,93 @@
+//! Every field that can change, changed on a cluster that serves: what restarts and what does not.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
+
+use crate::bed::Stage;
+use crate::kubectl::{condition, is_true};
+use crate::taba::{Pod, Taba, conditions, small};
+
+const SERVERS: [&str; 3] = ["backend", "control", "frontend"];
+const SERVERS_AND_SHARDS: [&str; 4] = ["backend", "control", "frontend", "redis"];
+const ALL: [&str; 5] = ["backend", "control", "frontend", "redis", "sentinel"];
+
+/// A change, and the components whose pods it replaces.
+fn changes() -> [(Value, &'static [&'static str]); 16] {
+    let annotated = json!({"podTemplate": {"annotations": {"example.org/note": "new"}}});
+    [
+        (json!({"frontend": {"replicas": 3}}), &[]),
+        (json!({"frontend": {"resources": {"requests": {"cpu": "30m"}}}}), &["frontend"]),
+        (json!({"backend": {"podTemplate": {"labels": {"team": "metrics"}}}}), &["backend"]),
+        (json!({"control": annotated}), &["control"]),
+        (json!({"sentinel": {"downAfter": "4s"}}), &["sentinel"]),
+        (json!({"sentinel": annotated}), &["sentinel"]),
+        (json!({"sentinel": {"resources": {"requests": {"cpu": "30m"}}}}), &["sentinel"]),
+        (json!({"redis": annotated}), &["redis"]),
+        (json!({"redis": {"resources": {"limits": {"memory": "300Mi"}}}}), &["redis"]),
+        (json!({"durability": "Fsync"}), &SERVERS_AND_SHARDS),
+        (json!({"durability": "Replicated"}), &SERVERS_AND_SHARDS),
+        (json!({"durability": "Primary"}), &SERVERS),
+        (json!({"imagePullPolicy": "IfNotPresent"}), &ALL),
+        (json!({"redis": {"replicas": 3}}), &["redis"]),
+        // Sentinels are told another quorum, all others more Sentinels.
+        (json!({"sentinel": {"replicas": 5}}), &ALL),
+        (json!({"deletionPolicy": "Delete"}), &[]),
+    ]
+}
+
+pub fn every_field_that_can_change_restarts_only_what_it_must(stage: &mut Stage) -> Result<()> {
+    let taba = stage.taba("main", &small())?;
+    let checker = stage.checker(&taba, None)?;
+    for (change, expected) in changes() {
+        let (before, moment) = (taba.pods()?, checker.now()?);
+        taba.patch(&change)?;
+        let took = taba.settled().with_context(|| format!("after {change}"))?;
+        checker.flows()?;
+        let restarted = replaced(&before, &taba.pods()?);
+        ensure!(restarted == expected.iter().copied().collect(), "{change} replaced pods of {restarted:?}");
+        let gap = checker.gap_since(moment)?;
+        stage.note(format!("{change}: {restarted:?} in {:.0} s, gap {gap} ms", took.as_secs_f64()));
+    }
+    paused_means_nothing_is_done(&taba)?;
+    a_volume_that_cannot_grow_is_told(&taba)?;
+    stage.judge(checker).map(drop)
+}
+
+/// Components of which a pod that was there is there no more, or lives another life.
+fn replaced<'a>(before: &'a [Pod], after: &[Pod]) -> BTreeSet<&'a str> {
+    let lives_on = |pod: &Pod| after.iter().any(|now| now.name == pod.name && !now.is_later_than(pod));
+    before.iter().filter(|pod| !lives_on(pod)).map(|pod| pod.component.as_str()).collect()
+}
+
+fn paused_means_nothing_is_done(taba: &Taba) -> Result<()> {
+    let before = taba.pods()?;
+    let annotated = json!({"podTemplate": {"annotations": {"example.org/note": "paused"}}});
+    taba.patch(&json!({"paused": true, "control": annotated}))?;
+    taba.wait("says that it is paused", || {
+        let object = taba.object()?;
+        let is_new = object["status"]["observedGeneration"] == object["metadata"]["generation"];
+        let is_paused = condition(&object, "Progressing").is_some_and(|one| one["reason"] == "Paused");
+        ensure!(is_new && is_paused, "{}", conditions(&object));
+        Ok(())
+    })?;
+    let touched = replaced(&before, &taba.pods()?);
+    ensure!(touched.is_empty(), "paused, and {touched:?} were replaced");
+    taba.patch(&json!({"paused": false}))?;
+    taba.settled()?;
+    let touched = replaced(&before, &taba.pods()?);
+    ensure!(touched == BTreeSet::from(["control"]), "after the pause {touched:?} were replaced");
+    Ok(())
+}
+
+/// Volumes of this cluster's class keep their size.
+fn a_volume_that_cannot_grow_is_told(taba: &Taba) -> Result<()> {
+    taba.patch(&json!({"redis": {"storage": {"size": "300Mi"}}}))?;
+    taba.wait("says that volumes cannot grow", || {
+        let object = taba.object()?;
+        let said = condition(&object, "Degraded").is_some_and(|one| one["reason"] == "VolumeCannotGrow");
+        ensure!(said && is_true(&object, "Available"), "{}", conditions(&object));
+        Ok(())
+    })
+}

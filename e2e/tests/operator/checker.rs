@@ -1,0 +1,158 @@
+//! The checker inside the cluster: a Job that posts and reads, asked and told through the API server's proxy.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+use taba_e2e::check::Verdict;
+
+use crate::kubectl::{apply, is_true, kubectl, kubectl_with, list, text, until};
+use crate::taba::Taba;
+
+const PORT: u16 = 8080;
+const START: Duration = Duration::from_secs(120);
+/// How long it tries to deliver what was begun, and waits for totals.
+const PATIENCE_SECS: u64 = 240;
+/// Delivery, two comparisons, and the end of a pod.
+const END: Duration = Duration::from_secs(3 * PATIENCE_SECS + 60);
+
+/// A checker that runs.
+pub struct Checker {
+    namespace: String,
+    job: String,
+    pod: String,
+}
+
+/// A moment of a checker's run, to count from.
+#[derive(Clone, Copy, Debug)]
+pub struct Moment {
+    at_ms: u64,
+    batches: u64,
+}
+
+/// What is asked of one.
+#[derive(Clone, Copy, Debug)]
+pub struct Wish<'a> {
+    /// Another one for each checker of a cluster.
+    pub seed: u64,
+    /// How many producers.
+    pub producers: usize,
+    /// Where it must run, if that matters.
+    pub node: Option<&'a str>,
+}
+
+impl Moment {
+    /// How many batches were acknowledged by then.
+    pub const fn batches(self) -> u64 {
+        self.batches
+    }
+}
+
+impl Checker {
+    /// Starts one and waits until its traffic flows. A cluster takes one at a time: each counts all that is there.
+    pub fn start(taba: &Taba, wish: Wish<'_>) -> Result<Self> {
+        let (namespace, job) = (taba.namespace.clone(), format!("check-{}-{}", taba.name, wish.seed));
+        apply(&job_object(taba, &job, wish))?;
+        let selector = format!("--selector=job-name={job}");
+        let pod = until("the checker runs", START, || {
+            let pods = list(&["pods", "--namespace", &namespace, &selector])?;
+            let pod = pods.first().context("it has no pod")?;
+            ensure!(is_true(pod, "Ready"), "its pod is not ready: {}", pod["status"]);
+            Ok(text(pod, "/metadata/name").to_owned())
+        })?;
+        let checker = Self { namespace, job, pod };
+        checker.flows()?;
+        Ok(checker)
+    }
+
+    /// How it stands, with gaps counted from a moment on.
+    fn state(&self, from_ms: u64) -> Result<Value> {
+        let said = kubectl(&["get", "--raw", &self.desk(&format!("state?from={from_ms}"))])?;
+        serde_json::from_str(&said).with_context(|| format!("parse {said}"))
+    }
+
+    fn desk(&self, path: &str) -> String {
+        format!("/api/v1/namespaces/{}/pods/{}:{PORT}/proxy/{path}", self.namespace, self.pod)
+    }
+
+    /// Now.
+    pub fn now(&self) -> Result<Moment> {
+        let state = self.state(0)?;
+        let number = |name: &str| state[name].as_u64().with_context(|| format!("no {name} in {state}"));
+        Ok(Moment { at_ms: number("elapsed_ms")?, batches: number("batches")? })
+    }
+
+    /// The longest time without an acknowledgement since a moment, in ms.
+    pub fn gap_since(&self, moment: Moment) -> Result<u64> {
+        self.state(moment.at_ms)?["gap_ms"].as_u64().context("it tells the gap")
+    }
+
+    /// Waits until batches are acknowledged that were not before now.
+    pub fn flows(&self) -> Result<()> {
+        let before = until("the checker answers", START, || self.now())?;
+        until("traffic flows", START, || {
+            let batches = self.now()?.batches;
+            ensure!(batches >= before.batches + 40, "{batches} batches, {} before", before.batches);
+            Ok(())
+        })
+    }
+
+    /// Ends it and gives its verdict.
+    pub fn stop(self) -> Result<Verdict> {
+        let stop = self.desk("stop");
+        until("the checker takes the word", START, || kubectl_with(&["create", "--raw", &stop, "-f", "-"], "{}"))?;
+        let job = format!("job/{}", self.job);
+        until("the checker ends", END, || {
+            let found = crate::kubectl::get(&["--namespace", &self.namespace, &job])?;
+            let is_over = is_true(&found, "Complete") || is_true(&found, "Failed");
+            if is_over { Ok(()) } else { bail!("it goes on: {}", found["status"]) }
+        })?;
+        let log = kubectl(&["logs", "--namespace", &self.namespace, &self.pod])?;
+        let tail = || log.lines().rev().take(10).collect::<Vec<_>>().join("\n");
+        Verdict::from_log(&log).with_context(|| format!("the log ends (last line first) with\n{}", tail()))
+    }
+}
+
+fn job_object(taba: &Taba, name: &str, wish: Wish<'_>) -> Value {
+    let selector = wish.node.map(|node| json!({"kubernetes.io/hostname": node}));
+    json!({
+        "apiVersion": "batch/v1",
+        "kind": "Job",
+        "metadata": {"name": name, "namespace": taba.namespace},
+        "spec": {
+            "backoffLimit": 0,
+            "template": {"spec": {
+                "restartPolicy": "Never",
+                "terminationGracePeriodSeconds": 1,
+                "automountServiceAccountToken": false,
+                "enableServiceLinks": false,
+                "nodeSelector": selector,
+                // The name is whole, so no search list is tried.
+                "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
+                "securityContext": {
+                    "runAsNonRoot": true,
+                    "runAsUser": 65532,
+                    "seccompProfile": {"type": "RuntimeDefault"},
+                },
+                "containers": [{
+                    "name": "check",
+                    "image": "localhost/taba-check:test",
+                    "args": [
+                        format!("--url={}", taba.url()),
+                        format!("--seed={}", wish.seed),
+                        format!("--producers={}", wish.producers),
+                        format!("--patience={PATIENCE_SECS}"),
+                        format!("--listen=0.0.0.0:{PORT}"),
+                    ],
+                    "readinessProbe": {"tcpSocket": {"port": PORT}, "periodSeconds": 1},
+                    "resources": {"requests": {"cpu": "20m", "memory": "32Mi"}},
+                    "securityContext": {
+                        "allowPrivilegeEscalation": false,
+                        "capabilities": {"drop": ["ALL"]},
+                        "readOnlyRootFilesystem": true,
+                    },
+                }],
+            }},
+        },
+    })
+}

@@ -1,0 +1,68 @@
+//! A pod with a shell, for what must be asked from within the cluster.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::{Value, json};
+
+use crate::kubectl::{apply, get, is_true, kubectl_with, until};
+
+const START: Duration = Duration::from_secs(120);
+const NAME: &str = "client";
+
+/// Such a pod.
+pub struct Client {
+    namespace: String,
+}
+
+impl Client {
+    /// Starts it and waits until it is ready.
+    pub fn start(namespace: &str) -> Result<Self> {
+        apply(&pod(namespace))?;
+        until("the client is ready", START, || {
+            let pod = get(&["pod", NAME, "--namespace", namespace])?;
+            ensure!(is_true(&pod, "Ready"), "{}", pod["status"]);
+            Ok(())
+        })?;
+        Ok(Self { namespace: namespace.to_owned() })
+    }
+
+    /// Runs a script with an input; what it printed.
+    pub fn run(&self, script: &str, input: &str) -> Result<String> {
+        let words = ["exec", "--stdin", "--namespace", &self.namespace, NAME, "--", "sh", "-c", script];
+        kubectl_with(&words, input)
+    }
+
+    /// Whether a port takes connections from here; one that a policy shields does not answer at all.
+    pub fn reaches(&self, address: &str, port: u16) -> Result<bool> {
+        let script = format!(
+            "wget -q -T 3 -O /dev/null http://{address}:{port}/livez 2>/tmp/said && echo reached && exit 0\n\
+             grep -q -e 'timed out' -e \"can't connect\" /tmp/said && echo shielded || echo reached"
+        );
+        Ok(self.run(&script, "")?.trim() == "reached")
+    }
+}
+
+fn pod(namespace: &str) -> Value {
+    json!({
+        "apiVersion": "v1",
+        "kind": "Pod",
+        "metadata": {"name": NAME, "namespace": namespace},
+        "spec": {
+            "terminationGracePeriodSeconds": 1,
+            "automountServiceAccountToken": false,
+            "enableServiceLinks": false,
+            "securityContext": {
+                "runAsNonRoot": true,
+                "runAsUser": 65532,
+                "seccompProfile": {"type": "RuntimeDefault"},
+            },
+            "containers": [{
+                "name": "client",
+                "image": crate::taba::REDIS_IMAGE,
+                "command": ["sleep", "100000"],
+                "securityContext": {"allowPrivilegeEscalation": false, "capabilities": {"drop": ["ALL"]}},
+            }],
+        },
+    })
+}

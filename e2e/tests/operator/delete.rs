@@ -1,0 +1,115 @@
+//! Deletion: what stays, what goes, and that nothing hangs.
+
+use std::time::Duration;
+
+use anyhow::{Result, ensure};
+use serde_json::json;
+
+use crate::bed::{OPERATOR, OPERATOR_NAMESPACE, Stage};
+use crate::kubectl::{kubectl, list, until};
+use crate::taba::{Taba, small};
+
+const GONE: Duration = Duration::from_secs(180);
+/// Three members of the shard and three Sentinels.
+const CLAIMS: usize = 6;
+
+pub fn retained_data_are_served_by_a_new_cluster_of_the_same_name(stage: &mut Stage) -> Result<()> {
+    let taba = stage.taba("main", &small())?;
+    let checker = stage.checker(&taba, None)?;
+    let first = stage.judge(checker)?;
+    let id = taba.object()?["status"]["shards"][0]["shardId"].clone();
+    delete(&taba)?;
+    emptied(&taba)?;
+    ensure!(claims(&taba)? == CLAIMS, "{} claims are left", claims(&taba)?);
+
+    let taba = stage.taba("main", &small())?;
+    let now = taba.object()?["status"]["shards"][0]["shardId"].clone();
+    ensure!(now == id, "another shard: {now} after {id}");
+    let checker = stage.checker(&taba, None)?;
+    let second = stage.judge(checker)?;
+    ensure!(second.found == first.acknowledged, "{} events were found again", second.found);
+
+    taba.patch(&json!({"deletionPolicy": "Delete"}))?;
+    taba.settled()?;
+    delete(&taba)?;
+    emptied(&taba)?;
+    until("its volumes are gone", GONE, || {
+        let left = claims(&taba)?;
+        ensure!(left == 0, "{left} claims are left");
+        Ok(())
+    })
+}
+
+pub fn nothing_is_left_or_stuck_in_whatever_order_things_go(stage: &mut Stage) -> Result<()> {
+    // Before it ever was there.
+    let taba = Taba::create(stage.namespace(), "main", &small())?;
+    taba.wait("has pods", || {
+        ensure!(!taba.pods()?.is_empty(), "none");
+        Ok(())
+    })?;
+    delete(&taba)?;
+    emptied(&taba)?;
+
+    // Another one of its name at once, beside what the first one leaves.
+    let taba = stage.taba("main", &small())?;
+    delete(&taba)?;
+    let taba = stage.taba("main", &small())?;
+
+    // After the operator.
+    let away = Away::begin()?;
+    delete(&taba)?;
+    emptied(&taba)?;
+    drop(away);
+
+    // With the namespace: its end is waited for where every scenario ends.
+    stage.taba("main", &small()).map(drop)
+}
+
+/// The operator is away while this lives.
+struct Away;
+
+impl Away {
+    fn begin() -> Result<Self> {
+        let away = Self;
+        scale(0)?;
+        Ok(away)
+    }
+}
+
+impl Drop for Away {
+    fn drop(&mut self) {
+        let back = scale(1);
+        let words = ["rollout", "status", OPERATOR, "--namespace", OPERATOR_NAMESPACE, "--timeout=180s"];
+        if let Err(error) = back.and_then(|()| kubectl(&words).map(drop)) {
+            eprintln!("the operator is not back: {error:#}");
+        }
+    }
+}
+
+fn scale(replicas: u8) -> Result<()> {
+    let replicas = format!("--replicas={replicas}");
+    kubectl(&["scale", OPERATOR, "--namespace", OPERATOR_NAMESPACE, &replicas])?;
+    Ok(())
+}
+
+fn delete(taba: &Taba) -> Result<()> {
+    let words = ["delete", "tabacluster", &taba.name, "--namespace", &taba.namespace, "--timeout=60s"];
+    kubectl(&words).map(drop)
+}
+
+/// Waits until all that the operator made is gone, volumes apart.
+fn emptied(taba: &Taba) -> Result<()> {
+    const KINDS: &str = "pods,statefulsets,deployments,services,secrets,configmaps,serviceaccounts,\
+                         poddisruptionbudgets,networkpolicies,horizontalpodautoscalers";
+    let selector = format!("--selector=app.kubernetes.io/name=taba,app.kubernetes.io/instance={}", taba.name);
+    until("all objects are gone", GONE, || {
+        let words = ["get", KINDS, "--namespace", &taba.namespace, &selector, "--output=name"];
+        let left = kubectl(&words)?;
+        ensure!(left.trim().is_empty(), "left: {}", left.replace('\n', " "));
+        Ok(())
+    })
+}
+
+fn claims(taba: &Taba) -> Result<usize> {
+    Ok(list(&["persistentvolumeclaims", "--namespace", &taba.namespace])?.len())
+}

@@ -1,0 +1,81 @@
+//! Pods that die, one after the other and each in two ways, and an operator that dies at its work.
+
+use std::time::Duration;
+
+use anyhow::{Context as _, Result, ensure};
+use serde_json::json;
+use taba_e2e::rng::Rng;
+
+use crate::bed::{OPERATOR, OPERATOR_NAMESPACE, OPERATOR_PODS, Stage};
+use crate::kubectl::kubectl;
+use crate::taba::{Pod, Taba, kill, small};
+
+const VICTIMS: [&str; 6] = ["frontend", "backend", "control", "sentinel", "replica", "primary"];
+
+/// By SIGKILL, after which the pod starts again where it is, and by deletion, after which another one does.
+#[derive(Clone, Copy, Debug)]
+enum Way {
+    Kill,
+    Delete,
+}
+
+pub fn each_kind_of_pod_dies_under_traffic(stage: &mut Stage) -> Result<()> {
+    let taba = stage.taba("main", &small())?;
+    let checker = stage.checker(&taba, None)?;
+    for victim in VICTIMS {
+        for way in [Way::Kill, Way::Delete] {
+            let pod = pick(&taba, victim)?;
+            let moment = checker.now()?;
+            match way {
+                Way::Kill => kill(&[&pod])?,
+                Way::Delete => delete(&taba.namespace, &pod.name, false)?,
+            }
+            taba.healed_after(&pod).with_context(|| format!("{way:?} {victim}"))?;
+            checker.flows()?;
+            stage.note(format!("{way:?} {victim}: gap {} ms", checker.gap_since(moment)?));
+        }
+    }
+    stage.judge(checker).map(drop)
+}
+
+fn pick(taba: &Taba, victim: &str) -> Result<Pod> {
+    let primary = taba.primary(0)?;
+    let pod = match victim {
+        "primary" => Some(primary),
+        "replica" => taba.pods_of("redis")?.into_iter().find(|pod| pod.name != primary.name),
+        component => taba.pods_of(component)?.into_iter().next(),
+    };
+    pod.with_context(|| format!("no {victim} is there"))
+}
+
+/// Deletes a pod, `suddenly` as when its node is given up.
+pub fn delete(namespace: &str, pod: &str, suddenly: bool) -> Result<()> {
+    let force = if suddenly { &["--grace-period=0", "--force"][..] } else { &[] };
+    kubectl(&[&["delete", "pod", pod, "--namespace", namespace, "--wait=false"], force].concat()).map(drop)
+}
+
+const DEATHS: usize = 6;
+
+/// At moments that the seed chooses, while it replaces every pod there is.
+pub fn an_operator_that_dies_again_and_again_ends_what_it_began(stage: &mut Stage) -> Result<()> {
+    let taba = stage.taba("main", &small())?;
+    let checker = stage.checker(&taba, None)?;
+    let moment = checker.now()?;
+    let mut rng = Rng::new(taba_e2e::rng::seed(5));
+    taba.patch(&json!({"image": "localhost/taba:test2"}))?;
+    for _ in 0..DEATHS {
+        std::thread::sleep(Duration::from_millis(rng.below(6000)));
+        let words = ["delete", "pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE];
+        kubectl(&[&words[..], &["--grace-period=0", "--force"]].concat())?;
+        kubectl(&["rollout", "status", OPERATOR, "--namespace", OPERATOR_NAMESPACE, "--timeout=180s"])?;
+    }
+    let took = taba.settled()?;
+    let pods = taba.pods()?;
+    let old: Vec<_> = pods.iter().filter(|pod| pod.images.contains(crate::taba::IMAGE)).collect();
+    ensure!(old.is_empty(), "of the old image: {old:?}");
+    checker.flows()?;
+    let gap = checker.gap_since(moment)?;
+    let secs = took.as_secs_f64();
+    stage.note(format!("{DEATHS} deaths during an upgrade, which ended {secs:.0} s after the last; gap {gap} ms"));
+    stage.judge(checker).map(drop)
+}

@@ -1,0 +1,95 @@
+//! Many servers, and many clusters.
+
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, bail, ensure};
+use serde_json::{Value, json};
+
+use crate::bed::{OPERATOR_NAMESPACE, OPERATOR_PODS, Stage};
+use crate::kubectl::{get, kubectl, until};
+use crate::taba::{Taba, small_but};
+
+/// The autoscaler looks every few seconds, at figures of the last quarter of a minute.
+const GROWN: Duration = Duration::from_secs(300);
+/// Two minutes of calm, then a pod every half a minute.
+const SHRUNK: Duration = Duration::from_secs(600);
+const MAX: u64 = 3;
+
+/// With so small a request that a few producers are a load, on the real autoscaler.
+pub fn load_makes_servers_grow_and_calm_makes_them_shrink(stage: &mut Stage) -> Result<()> {
+    let role = |memory: &str| {
+        json!({
+            "replicas": null,
+            "autoscaling": {"minReplicas": 1, "maxReplicas": MAX, "cpuPercent": 60},
+            "resources": {"requests": {"cpu": "40m", "memory": "32Mi"}, "limits": {"memory": memory}},
+        })
+    };
+    let taba = stage.taba("main", &small_but(&json!({"frontend": role("256Mi"), "backend": role("256Mi")})))?;
+    let roles = ["frontend", "backend"];
+    let checker = stage.busy_checker(&taba)?;
+    let begin = Instant::now();
+    for role in roles {
+        until(&format!("{role}s grow"), GROWN, || {
+            let replicas = replicas(&taba, role)?;
+            ensure!(replicas > 1, "{replicas} of it; {}", autoscaler(&taba, role)?);
+            Ok(())
+        })?;
+        stage.note(format!("more than one {role} after {:.0} s of load", begin.elapsed().as_secs_f64()));
+    }
+    taba.settled()?;
+    stage.judge(checker)?;
+    let begin = Instant::now();
+    for role in roles {
+        until(&format!("{role}s shrink"), SHRUNK, || {
+            let replicas = replicas(&taba, role)?;
+            ensure!(replicas == 1, "{replicas} of it; {}", autoscaler(&taba, role)?);
+            Ok(())
+        })?;
+        stage.note(format!("one {role} after {:.0} s of calm", begin.elapsed().as_secs_f64()));
+    }
+    taba.settled().map(drop)
+}
+
+fn replicas(taba: &Taba, role: &str) -> Result<u64> {
+    let deployment = format!("deployment/{}-{role}", taba.name);
+    get(&[&deployment, "--namespace", &taba.namespace])?["spec"]["replicas"].as_u64().context("a number")
+}
+
+fn autoscaler(taba: &Taba, role: &str) -> Result<Value> {
+    let autoscaler = format!("horizontalpodautoscaler/{}-{role}", taba.name);
+    Ok(get(&[&autoscaler, "--namespace", &taba.namespace])?["status"].clone())
+}
+
+const CLUSTERS: usize = 10;
+
+/// Seventy pods: one member, three Sentinels and three servers each.
+pub fn ten_clusters_cost_the_operator_little(stage: &mut Stage) -> Result<()> {
+    let one = json!({"replicas": 1, "resources": tiny("128Mi")});
+    let spec = small_but(&json!({
+        "redis": {"replicas": 0, "minInSync": 0, "resources": tiny("128Mi")},
+        "sentinel": {"resources": tiny("64Mi")},
+        "frontend": one, "backend": one, "control": one,
+    }));
+    let begin = Instant::now();
+    let clusters = (0..CLUSTERS)
+        .map(|number| Taba::create(stage.namespace(), &format!("many{number}"), &spec))
+        .collect::<Result<Vec<_>>>()?;
+    clusters.iter().try_for_each(|taba| taba.settled().map(drop))?;
+    stage.note(format!("{CLUSTERS} clusters settled in {:.0} s", begin.elapsed().as_secs_f64()));
+    // What a start costs is over when figures fall to what rest costs.
+    let usage = until("figures of the operator", Duration::from_secs(120), || {
+        let words = ["top", "pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE, "--no-headers"];
+        let said = kubectl(&words)?;
+        let usage: Vec<_> = said.split_whitespace().map(str::to_owned).collect();
+        let [_, cpu, memory] = &usage[..] else { bail!("not one line: {said}") };
+        Ok((cpu.clone(), memory.clone()))
+    })?;
+    stage.note(format!("the operator of {CLUSTERS} clusters uses {} CPU and {} memory", usage.0, usage.1));
+    let memory: u64 = usage.1.trim_end_matches("Mi").parse().context("memory in Mi")?;
+    ensure!(memory < 200, "its limit is 256 Mi");
+    Ok(())
+}
+
+fn tiny(memory: &str) -> Value {
+    json!({"requests": {"cpu": "5m", "memory": "16Mi"}, "limits": {"memory": memory}})
+}

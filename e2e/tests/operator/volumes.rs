@@ -1,0 +1,62 @@
+//! Data that go away, all at once or with the power.
+
+use anyhow::{Result, ensure};
+
+use crate::bed::Stage;
+use crate::kill::delete;
+use crate::kubectl::{get, kubectl, text};
+use crate::taba::{Pod, Taba, kill, small};
+
+/// A replica's, then the primary's: another member holds everything that was acknowledged.
+pub fn a_lost_volume_is_filled_again(stage: &mut Stage) -> Result<()> {
+    let taba = stage.taba("main", &small())?;
+    let checker = stage.checker(&taba, None)?;
+    let primary = taba.primary(0)?;
+    let replica = taba.pods_of("redis")?.into_iter().find(|pod| pod.name != primary.name);
+    for (what, pod) in [("a replica", replica), ("the primary", Some(primary))] {
+        let Some(pod) = pod else { anyhow::bail!("there is no {what}") };
+        let moment = checker.now()?;
+        let claim = format!("data-{}", pod.name);
+        let before = volume(&taba, &claim)?;
+        kubectl(&["delete", "persistentvolumeclaim", &claim, "--namespace", &taba.namespace, "--wait=false"])?;
+        delete(&taba.namespace, &pod.name, true)?;
+        taba.healed_after(&pod)?;
+        ensure!(volume(&taba, &claim)? != before, "{claim} is the old one");
+        checker.flows()?;
+        stage.note(format!("the volume of {what} was lost: gap {} ms", checker.gap_since(moment)?));
+    }
+    stage.judge(checker).map(drop)
+}
+
+fn volume(taba: &Taba, claim: &str) -> Result<String> {
+    let claim = get(&["persistentvolumeclaim", claim, "--namespace", &taba.namespace])?;
+    Ok(text(&claim, "/metadata/uid").to_owned())
+}
+
+/// By SIGKILL, after which all pods start again in whatever order, and by deletion, after which all have other
+/// addresses.
+pub fn everything_stops_at_once_and_comes_back(stage: &mut Stage) -> Result<()> {
+    let taba = stage.taba("main", &small())?;
+    let checker = stage.checker(&taba, None)?;
+    for way in ["killed", "deleted"] {
+        let before = taba.pods()?;
+        let moment = checker.now()?;
+        if way == "killed" {
+            kill(&before.iter().collect::<Vec<_>>())?;
+        } else {
+            let selector = format!("--selector=app.kubernetes.io/name=taba,app.kubernetes.io/instance={}", taba.name);
+            let words = ["delete", "pods", &selector, "--namespace", &taba.namespace, "--wait=false"];
+            kubectl(&[&words[..], &["--grace-period=0", "--force"]].concat())?;
+        }
+        for pod in before.iter().filter(|pod| keeps_name(pod)) {
+            taba.healed_after(pod)?;
+        }
+        checker.flows()?;
+        stage.note(format!("all pods {way} at once: gap {} ms", checker.gap_since(moment)?));
+    }
+    stage.judge(checker).map(drop)
+}
+
+fn keeps_name(pod: &Pod) -> bool {
+    matches!(pod.component.as_str(), "redis" | "sentinel")
+}
