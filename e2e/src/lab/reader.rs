@@ -126,9 +126,9 @@ impl Reader {
             Ok(None) => _ = counts.incomplete.fetch_add(1, Ordering::Relaxed),
             Err(_) => _ = counts.refused.fetch_add(1, Ordering::Relaxed),
         }
-    }
-    if let Ok(age_ms) = age_ms(http, url) {
-        counts.age_ms.fetch_max(age_ms, Ordering::Relaxed);
+        if let Ok(age_ms) = age_ms(http, url) {
+            counts.age_ms.fetch_max(age_ms, Ordering::Relaxed);
+        }
     }
 }
 
