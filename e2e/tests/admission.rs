@@ -19,19 +19,24 @@ use taba_e2e::runner::{finished, run, xtask};
 
 const NAMESPACE: &str = "admission";
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/tabaclusters.taba.dev.yaml");
+const DEFINITION: &str = "crd/tabaclusters.taba.dev";
 
-/// Removes the cluster if this test started it, also after a failed assertion.
+/// Removes what this test brought, also after a failed assertion: the cluster, or in one that was there the
+/// definition, which Helm would not take over from us.
 struct Cluster {
     is_ours: bool,
+    was_defined: bool,
 }
 
 impl Cluster {
     fn ensure() -> Result<Self> {
         let is_ours = !Path::new("/var/lib/taba-cluster").exists();
-        let cluster = Self { is_ours };
+        let mut cluster = Self { is_ours, was_defined: true };
         if is_ours {
             run(&["up", "--nodes", "1"])?;
         }
+        cluster.was_defined =
+            !run(&["kubectl", "get", DEFINITION, "--ignore-not-found", "-o", "name"])?.is_empty();
         Ok(cluster)
     }
 }
@@ -40,9 +45,12 @@ impl Drop for Cluster {
     fn drop(&mut self) {
         if self.is_ours {
             let _ = xtask(&["down"]).status();
-        } else {
-            let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
-            let _ = xtask(&words).status();
+            return;
+        }
+        let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
+        let _ = xtask(&words).status();
+        if !self.was_defined {
+            let _ = xtask(&["kubectl", "delete", DEFINITION, "--ignore-not-found"]).status();
         }
     }
 }
@@ -50,9 +58,9 @@ impl Drop for Cluster {
 #[test]
 fn every_spec_gets_the_answer_it_deserves() -> Result<()> {
     let _cluster = Cluster::ensure()?;
-    // As the chart installs it: a second time changes nothing.
+    // As the chart installs it: where that was done, this changes nothing.
     kubectl(&["apply", "--server-side", "--filename", CRD], "")?;
-    kubectl(&["wait", "--for=condition=Established", "crd/tabaclusters.taba.dev", "--timeout=60s"], "")?;
+    kubectl(&["wait", "--for=condition=Established", DEFINITION, "--timeout=60s"], "")?;
     kubectl(&["create", "namespace", NAMESPACE], "")?;
 
     let mut wrong = Vec::new();
