@@ -15,7 +15,9 @@ use taba_e2e::runner::{Cluster, run_with, xtask};
 
 const NAMESPACE: &str = "admission";
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/tabaclusters.taba.dev.yaml");
+const DEFINITION: &str = "crd/tabaclusters.taba.dev";
 
+<<<<<<< HEAD
 /// Removes the namespace, also after a failed assertion.
 struct Namespace;
 
@@ -23,15 +25,48 @@ impl Drop for Namespace {
     fn drop(&mut self) {
         let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
         let _ = xtask(&words).status();
+=======
+/// Removes what this test brought, also after a failed assertion: the cluster, or in one that was there the
+/// definition, which Helm would not take over from us.
+struct Cluster {
+    is_ours: bool,
+    was_defined: bool,
+}
+
+impl Cluster {
+    fn ensure() -> Result<Self> {
+        let is_ours = !Path::new("/var/lib/taba-cluster").exists();
+        let mut cluster = Self { is_ours, was_defined: true };
+        if is_ours {
+            run(&["up", "--nodes", "1"])?;
+        }
+        cluster.was_defined =
+            !run(&["kubectl", "get", DEFINITION, "--ignore-not-found", "-o", "name"])?.is_empty();
+        Ok(cluster)
+    }
+}
+
+impl Drop for Cluster {
+    fn drop(&mut self) {
+        if self.is_ours {
+            let _ = xtask(&["down"]).status();
+            return;
+        }
+        let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
+        let _ = xtask(&words).status();
+        if !self.was_defined {
+            let _ = xtask(&["kubectl", "delete", DEFINITION, "--ignore-not-found"]).status();
+        }
+>>>>>>> 3e85ff84d5406f6ac2553b68982941ec2c829ac3
     }
 }
 
 #[test]
 fn every_spec_gets_the_answer_it_deserves() -> Result<()> {
     let _cluster = Cluster::ensure()?;
-    // As the chart installs it: a second time changes nothing.
+    // As the chart installs it: where that was done, this changes nothing.
     kubectl(&["apply", "--server-side", "--filename", CRD], "")?;
-    kubectl(&["wait", "--for=condition=Established", "crd/tabaclusters.taba.dev", "--timeout=60s"], "")?;
+    kubectl(&["wait", "--for=condition=Established", DEFINITION, "--timeout=60s"], "")?;
     kubectl(&["create", "namespace", NAMESPACE], "")?;
     let _namespace = Namespace;
 
