@@ -11,64 +11,43 @@ mod invalid;
 mod valid;
 
 use anyhow::Result;
-use taba_e2e::runner::{Cluster, run_with, xtask};
+use taba_e2e::runner::{Cluster, run, run_with, xtask};
 
 const NAMESPACE: &str = "admission";
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/tabaclusters.taba.dev.yaml");
 const DEFINITION: &str = "crd/tabaclusters.taba.dev";
 
-<<<<<<< HEAD
-/// Removes the namespace, also after a failed assertion.
-struct Namespace;
-
-impl Drop for Namespace {
-    fn drop(&mut self) {
-        let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
-        let _ = xtask(&words).status();
-=======
-/// Removes what this test brought, also after a failed assertion: the cluster, or in one that was there the
-/// definition, which Helm would not take over from us.
-struct Cluster {
-    is_ours: bool,
-    was_defined: bool,
+/// Removes what this test brought, also after a failed assertion: its namespace, and the definition where there was
+/// none, because Helm would not take it over from us.
+struct Brought {
+    definition: bool,
 }
 
-impl Cluster {
-    fn ensure() -> Result<Self> {
-        let is_ours = !Path::new("/var/lib/taba-cluster").exists();
-        let mut cluster = Self { is_ours, was_defined: true };
-        if is_ours {
-            run(&["up", "--nodes", "1"])?;
-        }
-        cluster.was_defined =
-            !run(&["kubectl", "get", DEFINITION, "--ignore-not-found", "-o", "name"])?.is_empty();
-        Ok(cluster)
+impl Brought {
+    fn look() -> Result<Self> {
+        let found = run(&["kubectl", "get", DEFINITION, "--ignore-not-found", "-o", "name"])?;
+        Ok(Self { definition: found.is_empty() })
     }
 }
 
-impl Drop for Cluster {
+impl Drop for Brought {
     fn drop(&mut self) {
-        if self.is_ours {
-            let _ = xtask(&["down"]).status();
-            return;
-        }
         let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
         let _ = xtask(&words).status();
-        if !self.was_defined {
+        if self.definition {
             let _ = xtask(&["kubectl", "delete", DEFINITION, "--ignore-not-found"]).status();
         }
->>>>>>> 3e85ff84d5406f6ac2553b68982941ec2c829ac3
     }
 }
 
 #[test]
 fn every_spec_gets_the_answer_it_deserves() -> Result<()> {
     let _cluster = Cluster::ensure()?;
+    let _brought = Brought::look()?;
     // As the chart installs it: where that was done, this changes nothing.
     kubectl(&["apply", "--server-side", "--filename", CRD], "")?;
     kubectl(&["wait", "--for=condition=Established", DEFINITION, "--timeout=60s"], "")?;
     kubectl(&["create", "namespace", NAMESPACE], "")?;
-    let _namespace = Namespace;
 
     let mut wrong = Vec::new();
     for spec in valid::SPECS {
