@@ -99,8 +99,7 @@ pub fn run(options: &Options) -> Result<()> {
     if options.push.is_some() && !has_taba {
         bail!("--push is about Taba's image, which is not among those asked for");
     }
-    let archives =
-        names.iter().map(|&name| make(name, options.debug)).collect::<Result<Vec<_>>>()?;
+    let archives = names.iter().map(|&name| make(name, options.debug)).collect::<Result<Vec<_>>>()?;
     let tags: Vec<_> = names.iter().map(|name| tags(&name.image())).collect();
     match cluster::import(&archives, &tags)? {
         0 => println!("no test cluster is up; `cargo xtask images` again imports them once it is"),

@@ -212,7 +212,8 @@ fn kubernetes() -> Result<Outcome> {
     process::run(clippy.args(["--", "--deny", "warnings"]))?;
     let mut outcome = Outcome::default();
     if cluster::is_up() {
-        let note = "the test cluster itself: one is up, which is used and left as it is; `cargo xtask down` first";
+        let note =
+            "the test cluster itself: one is up, which is used and left as it is; `cargo xtask down` first";
         outcome.notes.push(note.to_owned());
         on_a_cluster(&mut outcome)?;
         return Ok(outcome);

@@ -54,7 +54,10 @@ pub fn clusters_do_not_meet_even_with_each_others_addresses(stage: &mut Stage) -
 fn shard_ids(clusters: &[Taba]) -> Result<Vec<String>> {
     let id = |taba: &Taba| {
         let object = taba.object()?;
-        object["status"]["shards"][0]["shardId"].as_str().map(str::to_owned).context("a shard has an identity")
+        object["status"]["shards"][0]["shardId"]
+            .as_str()
+            .map(str::to_owned)
+            .context("a shard has an identity")
     };
     clusters.iter().map(id).collect()
 }

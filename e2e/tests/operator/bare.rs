@@ -38,6 +38,9 @@ pub fn a_bare_cluster_serves_the_first_tabas_body(stage: &mut Stage) -> Result<(
     })?;
     let columns = kubectl(&["get", "taba", "--namespace", stage.namespace()])?;
     let line = columns.lines().last().unwrap_or_default();
-    ensure!(line.contains("True") && line.contains("2/2"), "the columns do not say that it is well:\n{columns}");
+    ensure!(
+        line.contains("True") && line.contains("2/2"),
+        "the columns do not say that it is well:\n{columns}"
+    );
     Ok(())
 }

@@ -43,11 +43,7 @@ impl Bed {
     }
 
     /// Plays a scenario in a namespace of its own; what came of it, and what it measured.
-    pub fn play(
-        &self,
-        name: &str,
-        scenario: fn(&mut Stage) -> Result<()>,
-    ) -> (Result<()>, Vec<String>) {
+    pub fn play(&self, name: &str, scenario: fn(&mut Stage) -> Result<()>) -> (Result<()>, Vec<String>) {
         let begin = Instant::now();
         println!("test {name} ...");
         let mut stage = Stage::new(name);

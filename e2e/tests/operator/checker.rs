@@ -100,7 +100,9 @@ impl Checker {
     /// Ends it and gives its verdict.
     pub fn stop(self) -> Result<Verdict> {
         let stop = self.desk("stop");
-        until("the checker takes the word", START, || kubectl_with(&["create", "--raw", &stop, "-f", "-"], "{}"))?;
+        until("the checker takes the word", START, || {
+            kubectl_with(&["create", "--raw", &stop, "-f", "-"], "{}")
+        })?;
         let job = format!("job/{}", self.job);
         until("the checker ends", END, || {
             let found = crate::kubectl::get(&["--namespace", &self.namespace, &job])?;

@@ -76,6 +76,8 @@ pub fn an_operator_that_dies_again_and_again_ends_what_it_began(stage: &mut Stag
     checker.flows()?;
     let gap = checker.gap_since(moment)?;
     let secs = took.as_secs_f64();
-    stage.note(format!("{DEATHS} deaths during an upgrade, which ended {secs:.0} s after the last; gap {gap} ms"));
+    stage.note(format!(
+        "{DEATHS} deaths during an upgrade, which ended {secs:.0} s after the last; gap {gap} ms"
+    ));
     stage.judge(checker).map(drop)
 }

@@ -47,7 +47,8 @@ pub fn the_api_server_and_kubelets_die(stage: &mut Stage) -> Result<()> {
         down.end()?;
         is_ready(&node, true)?;
         taba.settled()?;
-        stage.note(format!("kubelet of {node} away until the node was not Ready: {}", gap(&checker, moment)?));
+        stage
+            .note(format!("kubelet of {node} away until the node was not Ready: {}", gap(&checker, moment)?));
     }
     stage.judge(checker).map(drop)
 }
@@ -81,7 +82,8 @@ pub fn every_node_is_drained(stage: &mut Stage) -> Result<()> {
         let checker = beside(stage, &taba, &node)?;
         let moment = checker.now()?;
         let open = Uncordon(node.clone());
-        let words = ["kubectl", "drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", DRAIN];
+        let words =
+            ["kubectl", "drain", &node, "--ignore-daemonsets", "--delete-emptydir-data", "--force", DRAIN];
         let drained = xtask(&words).output().context("drain a node")?;
         let said = String::from_utf8_lossy(&drained.stderr).into_owned();
         ensure!(drained.status.success() || said.contains("disruption budget"), "drain: {said}");
@@ -105,7 +107,8 @@ fn gap(checker: &Checker, moment: Moment) -> Result<String> {
 }
 
 fn nodes() -> Result<Vec<String>> {
-    let names: Vec<_> = list(&["nodes"])?.iter().map(|node| text(node, "/metadata/name").to_owned()).collect();
+    let names: Vec<_> =
+        list(&["nodes"])?.iter().map(|node| text(node, "/metadata/name").to_owned()).collect();
     ensure!(names.len() > 1, "one node is not enough: {names:?}");
     Ok(names)
 }

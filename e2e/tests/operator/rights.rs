@@ -42,7 +42,8 @@ fn pods_have_no_token_and_only_their_own_secrets(taba: &Taba) -> Result<()> {
             ("secretKeyRef" | "secret", value) => secrets.push(text(value, "/name").to_owned()),
             _ => {}
         });
-        let own = ["passwords", "sentinel", "admin", "keeper", "s0"].map(|part| format!("{}-{part}", taba.name));
+        let own =
+            ["passwords", "sentinel", "admin", "keeper", "s0"].map(|part| format!("{}-{part}", taba.name));
         let others: Vec<_> = secrets.iter().filter(|secret| !own.contains(secret)).collect();
         ensure!(!secrets.is_empty() && others.is_empty(), "{name} has {secrets:?}");
     }
@@ -68,7 +69,8 @@ fn their_accounts_may_nothing(taba: &Taba) -> Result<()> {
         for (verb, what) in [("get", "secrets"), ("list", "secrets"), ("list", "pods"), ("create", "pods")] {
             let namespace = &taba.namespace;
             let as_whom = format!("--as=system:serviceaccount:{namespace}:{}-{account}", taba.name);
-            let asked = xtask(&["kubectl", "auth", "can-i", verb, what, "--namespace", namespace, &as_whom]).output()?;
+            let asked = xtask(&["kubectl", "auth", "can-i", verb, what, "--namespace", namespace, &as_whom])
+                .output()?;
             let said = String::from_utf8_lossy(&asked.stdout).into_owned();
             ensure!(said.trim() == "no", "may {account} {verb} {what}? {said}");
         }

@@ -24,8 +24,14 @@ pub fn new_images_roll_under_traffic(stage: &mut Stage) -> Result<()> {
     for (what, change) in [
         ("image of servers and keepers", json!({"image": NEW_IMAGE})),
         ("image of Redis", json!({"redis": {"image": NEW_REDIS_IMAGE}})),
-        ("template of shard pods", json!({"redis": {"podTemplate": {"annotations": {"example.org/a": "b"}}}})),
-        ("template of frontends", json!({"frontend": {"podTemplate": {"annotations": {"example.org/a": "b"}}}})),
+        (
+            "template of shard pods",
+            json!({"redis": {"podTemplate": {"annotations": {"example.org/a": "b"}}}}),
+        ),
+        (
+            "template of frontends",
+            json!({"frontend": {"podTemplate": {"annotations": {"example.org/a": "b"}}}}),
+        ),
     ] {
         let moment = checker.now()?;
         taba.patch(&change)?;

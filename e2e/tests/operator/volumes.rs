@@ -18,7 +18,14 @@ pub fn a_lost_volume_is_filled_again(stage: &mut Stage) -> Result<()> {
         let moment = checker.now()?;
         let claim = format!("data-{}", pod.name);
         let before = volume(&taba, &claim)?;
-        kubectl(&["delete", "persistentvolumeclaim", &claim, "--namespace", &taba.namespace, "--wait=false"])?;
+        kubectl(&[
+            "delete",
+            "persistentvolumeclaim",
+            &claim,
+            "--namespace",
+            &taba.namespace,
+            "--wait=false",
+        ])?;
         delete(&taba.namespace, &pod.name, true)?;
         taba.healed_after(&pod)?;
         ensure!(volume(&taba, &claim)? != before, "{claim} is the old one");
@@ -44,7 +51,8 @@ pub fn everything_stops_at_once_and_comes_back(stage: &mut Stage) -> Result<()> 
         if way == "killed" {
             kill(&before.iter().collect::<Vec<_>>())?;
         } else {
-            let selector = format!("--selector=app.kubernetes.io/name=taba,app.kubernetes.io/instance={}", taba.name);
+            let selector =
+                format!("--selector=app.kubernetes.io/name=taba,app.kubernetes.io/instance={}", taba.name);
             let words = ["delete", "pods", &selector, "--namespace", &taba.namespace, "--wait=false"];
             kubectl(&[&words[..], &["--grace-period=0", "--force"]].concat())?;
         }

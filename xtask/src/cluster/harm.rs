@@ -48,8 +48,7 @@ enum Target {
 impl Target {
     /// `node2`, `node2/kubelet`, `control/kube-apiserver` or `pod/UID`.
     fn parse(text: &str) -> Result<Self> {
-        let unknown =
-            || format!("{text:?} is none of node2, node2/kubelet, control/kube-apiserver, pod/UID");
+        let unknown = || format!("{text:?} is none of node2, node2/kubelet, control/kube-apiserver, pod/UID");
         let (place, part) = text.split_once('/').unwrap_or((text, ""));
         // Holders hold the namespaces: without them nothing could be started again.
         if part == "holder" {

@@ -107,7 +107,8 @@ pub fn import(node: u8, archives: &[PathBuf]) -> Result<()> {
 /// Gives an image of a node another name.
 pub fn name(node: u8, image: &str, other: &str) -> Result<()> {
     let mut name = ctr(namespace::holder_of(&node_name(node))?)?;
-    process::output(name.args(["--namespace", "k8s.io", "images", "tag", "--force", image, other])).map(|_| ())
+    process::output(name.args(["--namespace", "k8s.io", "images", "tag", "--force", image, other]))
+        .map(|_| ())
 }
 
 /// Runs a program of an image in a container that is removed afterwards; whether it succeeded.

@@ -29,7 +29,9 @@ pub fn install(access: &Access, registry: Option<&str>, debug: bool) -> Result<(
         }
         Some(target) => (target.to_owned(), None),
     };
-    step("images", || images::run(&images::Options { debug, push: registry.map(str::to_owned), names: Vec::new() }))?;
+    step("images", || {
+        images::run(&images::Options { debug, push: registry.map(str::to_owned), names: Vec::new() })
+    })?;
     step("the operator", || install_operator(access, &image))?;
     step("a Taba", || install_sample(access, &sample(redis.as_deref())))?;
     println!("\nTaba is Available, {:.0} s after the beginning. Next:", begin.elapsed().as_secs_f64());
