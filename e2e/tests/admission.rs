@@ -11,29 +11,43 @@ mod invalid;
 mod valid;
 
 use anyhow::Result;
-use taba_e2e::runner::{Cluster, run_with, xtask};
+use taba_e2e::runner::{Cluster, run, run_with, xtask};
 
 const NAMESPACE: &str = "admission";
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/tabaclusters.taba.dev.yaml");
+const DEFINITION: &str = "crd/tabaclusters.taba.dev";
 
-/// Removes the namespace, also after a failed assertion.
-struct Namespace;
+/// Removes what this test brought, also after a failed assertion: its namespace, and the definition, which Helm
+/// would not take over from us.
+struct Traces {
+    was_defined: bool,
+}
 
-impl Drop for Namespace {
+impl Traces {
+    fn begin() -> Result<Self> {
+        let found = run(&["kubectl", "get", DEFINITION, "--ignore-not-found", "-o", "name"])?;
+        Ok(Self { was_defined: !found.is_empty() })
+    }
+}
+
+impl Drop for Traces {
     fn drop(&mut self) {
         let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
         let _ = xtask(&words).status();
+        if !self.was_defined {
+            let _ = xtask(&["kubectl", "delete", DEFINITION, "--ignore-not-found"]).status();
+        }
     }
 }
 
 #[test]
 fn every_spec_gets_the_answer_it_deserves() -> Result<()> {
     let _cluster = Cluster::ensure()?;
-    // As the chart installs it: a second time changes nothing.
+    let _traces = Traces::begin()?;
+    // As the chart installs it: where that was done, this changes nothing.
     kubectl(&["apply", "--server-side", "--filename", CRD], "")?;
-    kubectl(&["wait", "--for=condition=Established", "crd/tabaclusters.taba.dev", "--timeout=60s"], "")?;
+    kubectl(&["wait", "--for=condition=Established", DEFINITION, "--timeout=60s"], "")?;
     kubectl(&["create", "namespace", NAMESPACE], "")?;
-    let _namespace = Namespace;
 
     let mut wrong = Vec::new();
     for spec in valid::SPECS {

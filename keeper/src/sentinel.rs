@@ -1,16 +1,17 @@
 //! The Sentinels: whom they name, and asking them for a failover. All are asked at once, each with a
 //! time-out, so one that hangs costs no more than that.
 
+mod link;
+
 use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::future::join_all;
-use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
+use redis::{Client, Cmd, ConnectionAddr, IntoConnectionInfo, RedisConnectionInfo};
 use redis::{FromRedisValue, RedisError, cmd};
-use tokio::sync::Mutex;
-use tokio::time::timeout;
 
+use self::link::{Asked, Link};
 use crate::address::Address;
 use crate::config::Config;
 use crate::redis::info::Info;
@@ -47,37 +48,24 @@ pub struct Sentinels {
     each: Vec<Sentinel>,
 }
 
-struct Sentinel {
-    client: Client,
-    connection: Mutex<Option<MultiplexedConnection>>,
-}
+struct Sentinel(Arc<Link>);
 
 impl Sentinel {
     async fn query<T: FromRedisValue>(&self, command: &Cmd, within: Duration) -> Option<T> {
-        let asked = async {
-            let mut connection = self.connection().await?;
-            command.query_async(&mut connection).await
-        };
-        match timeout(within, asked).await {
-            Ok(Ok(answer)) => Some(answer),
-            Ok(Err(error)) if !error.is_io_error() && !error.is_unrecoverable_error() => {
+        match self.0.ask(command, within).await {
+            Asked::Answer(answer) => Some(answer),
+            Asked::Refusal(error) => {
                 tracing::debug!(%error, "a sentinel refuses");
                 None
             }
-            Ok(Err(_)) | Err(_) => {
-                *self.connection.lock().await = None;
-                None
-            }
+            Asked::Silence => None,
         }
     }
 
     async fn fail_over(&self, shard: &str) -> Failover {
-        let mut command = cmd("SENTINEL");
-        command.arg("FAILOVER").arg(shard);
-        let asked = async { command.query_async::<()>(&mut self.connection().await?).await };
-        match timeout(FAILOVER_TIMEOUT, asked).await {
-            Ok(Ok(())) => Failover::Begun,
-            Ok(Err(error)) => {
+        match self.0.ask::<()>(cmd("SENTINEL").arg("FAILOVER").arg(shard), FAILOVER_TIMEOUT).await {
+            Asked::Answer(()) => Failover::Begun,
+            Asked::Refusal(error) => {
                 tracing::debug!(%error, "a sentinel refuses a failover");
                 match error.code() {
                     Some("INPROG") => Failover::Begun,
@@ -85,7 +73,7 @@ impl Sentinel {
                     _ => Failover::NotNow,
                 }
             }
-            Err(_) => Failover::NotNow,
+            Asked::Silence => Failover::NotNow,
         }
     }
 
@@ -94,19 +82,6 @@ impl Sentinel {
     async fn acts(&self) -> bool {
         let info = self.query::<String>(cmd("INFO").arg("sentinel"), SENTINEL_TIMEOUT).await;
         info.is_some_and(|info| Info::new(&info).text("sentinel_tilt") == "0")
-    }
-
-    async fn connection(&self) -> Result<MultiplexedConnection, RedisError> {
-        let mut held = self.connection.lock().await;
-        if let Some(connection) = &*held {
-            return Ok(connection.clone());
-        }
-        let config = AsyncConnectionConfig::new()
-            .set_connection_timeout(Some(SENTINEL_TIMEOUT))
-            .set_response_timeout(Some(FAILOVER_TIMEOUT));
-        let connection = self.client.get_multiplexed_async_connection_with_config(&config).await?;
-        *held = Some(connection.clone());
-        Ok(connection)
     }
 }
 
@@ -124,7 +99,7 @@ impl Sentinels {
         let each = config.sentinels.iter().map(|address| {
             let place = ConnectionAddr::Tcp(address.host.clone(), address.port);
             let client = Client::open(place.into_connection_info()?.set_redis_settings(login.clone()))?;
-            Ok(Sentinel { client, connection: Mutex::new(None) })
+            Ok(Sentinel(Link::new(client, FAILOVER_TIMEOUT)))
         });
         Ok(Self { shard: config.shard.clone(), each: each.collect::<Result<_, RedisError>>()? })
     }

@@ -28,8 +28,9 @@ pub use labels::{
     SHARD_LABEL, selector_text,
 };
 pub use names::Names;
-pub use objects::{Objects, WantedClaim, WantedReplicas};
+pub use objects::{Objects, Owned, WantedClaim, WantedReplicas};
 pub use secrets::Secrets;
+pub use sentinel::WatchSettings;
 pub use valid::{Invalid, Role, Valid};
 
 use std::collections::BTreeMap;

@@ -26,7 +26,6 @@ pub mod world;
 
 use std::fmt::Debug;
 use std::sync::Arc;
-use std::time::Duration;
 
 use futures::StreamExt as _;
 use k8s_openapi::NamespaceResourceScope;
@@ -50,9 +49,6 @@ use reconcile::{error_policy, reconcile};
 /// A watch ends after so long and begins anew, so that a connection that died silently is noticed.
 const WATCH_SECS: u32 = 200;
 
-/// Changes that come within so long make one pass.
-const DEBOUNCE: Duration = Duration::from_millis(300);
-
 /// Where clusters are looked after: in one namespace, or in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Scope(pub Option<String>);
@@ -75,7 +71,8 @@ impl Scope {
 pub async fn run(context: Arc<Context>, scope: Scope, passes_max: u16, mut stop: signal::Receiver<bool>) {
     let client = context.client.clone();
     let watched = watcher::Config::default().timeout(WATCH_SECS);
-    let config = Config::default().concurrency(passes_max).debounce(DEBOUNCE);
+    // Not debounced, which would put a pass off for as long as pods go on changing; passes keep their distance.
+    let config = Config::default().concurrency(passes_max);
     let controller = Controller::new(scope.api::<TabaCluster>(&client), watched).with_config(config);
     let controller = children::<StatefulSet>(controller, &scope, &client);
     let controller = children::<Deployment>(controller, &scope, &client);
@@ -99,7 +96,7 @@ pub async fn run(context: Arc<Context>, scope: Scope, passes_max: u16, mut stop:
                 // The error policy has told of it.
                 Ok(_) | Err(ControllerError::ReconcilerFailed(..)) => {}
                 Err(ControllerError::ObjectNotFound(gone)) => {
-                    context.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name, None);
+                    context.forget(gone.namespace.as_deref().unwrap_or_default(), &gone.name);
                 }
                 Err(error) => tracing::warn!(%error, "a watch failed; it begins anew"),
             }

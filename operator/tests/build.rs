@@ -46,24 +46,24 @@ fn documents(objects: &Objects) -> String {
 
 fn templates(objects: &Objects) -> Vec<(String, &PodTemplateSpec)> {
     let name = |meta: &ObjectMeta| meta.name.clone().unwrap_or_default();
-    let sets = objects.stateful_sets.iter();
+    let sets = objects.owned.stateful_sets.iter();
     let sets = sets.filter_map(|set| Some((name(&set.metadata), &set.spec.as_ref()?.template)));
-    let deployments = objects.deployments.iter();
+    let deployments = objects.owned.deployments.iter();
     let deployments = deployments.filter_map(|one| Some((name(&one.metadata), &one.spec.as_ref()?.template)));
     sets.chain(deployments).collect()
 }
 
 fn metas(objects: &Objects) -> Vec<&ObjectMeta> {
     let mut metas: Vec<&ObjectMeta> = Vec::new();
-    metas.extend(objects.service_accounts.iter().map(|one| &one.metadata));
-    metas.extend(objects.secrets.iter().map(|one| &one.metadata));
-    metas.extend(objects.config_maps.iter().map(|one| &one.metadata));
-    metas.extend(objects.services.iter().map(|one| &one.metadata));
-    metas.extend(objects.network_policies.iter().map(|one| &one.metadata));
-    metas.extend(objects.stateful_sets.iter().map(|one| &one.metadata));
-    metas.extend(objects.deployments.iter().map(|one| &one.metadata));
-    metas.extend(objects.pod_disruption_budgets.iter().map(|one| &one.metadata));
-    metas.extend(objects.autoscalers.iter().map(|one| &one.metadata));
+    metas.extend(objects.owned.service_accounts.iter().map(|one| &one.metadata));
+    metas.extend(objects.owned.secrets.iter().map(|one| &one.metadata));
+    metas.extend(objects.owned.config_maps.iter().map(|one| &one.metadata));
+    metas.extend(objects.owned.services.iter().map(|one| &one.metadata));
+    metas.extend(objects.owned.network_policies.iter().map(|one| &one.metadata));
+    metas.extend(objects.owned.stateful_sets.iter().map(|one| &one.metadata));
+    metas.extend(objects.owned.deployments.iter().map(|one| &one.metadata));
+    metas.extend(objects.owned.pod_disruption_budgets.iter().map(|one| &one.metadata));
+    metas.extend(objects.owned.autoscalers.iter().map(|one| &one.metadata));
     metas
 }
 
@@ -113,7 +113,7 @@ fn everything_is_owned_labelled_and_named_once() {
         let names = |objects: &[k8s_openapi::api::core::v1::Service]| {
             objects.iter().filter_map(|one| one.metadata.name.clone()).collect::<Vec<_>>()
         };
-        let mut services = names(&objects.services);
+        let mut services = names(&objects.owned.services);
         let count = services.len();
         services.sort();
         services.dedup();
@@ -158,7 +158,7 @@ fn pods_are_restricted_and_hold_no_token_of_the_api_server() {
                 "{name}: TABA_* of Services would be settings"
             );
         }
-        for account in &objects.service_accounts {
+        for account in &objects.owned.service_accounts {
             assert_eq!(account.automount_service_account_token, Some(false));
         }
     }
@@ -197,8 +197,8 @@ fn scales(role: &str, present: Option<i32>, expected: Option<i32>) {
     });
     let wanted = objects.replicas.iter().find(|one| one.role == Role::Frontend).map(|one| one.replicas);
     assert_eq!(wanted, expected, "{role} with {present:?}");
-    assert_eq!(objects.autoscalers.len(), usize::from(role.contains("autoscaling")));
-    for deployment in &objects.deployments {
+    assert_eq!(objects.owned.autoscalers.len(), usize::from(role.contains("autoscaling")));
+    for deployment in &objects.owned.deployments {
         assert_eq!(deployment.spec.as_ref().and_then(|spec| spec.replicas), None);
     }
 }
@@ -222,7 +222,7 @@ fn a_claim_template_keeps_the_size_it_was_made_with_and_claims_grow() {
         facts.claim_sizes.insert("main-s0".to_owned(), Quantity("10Gi".to_owned()));
     });
     let size = |set: &str| {
-        let found = objects.stateful_sets.iter().find(|one| one.metadata.name.as_deref() == Some(set));
+        let found = objects.owned.stateful_sets.iter().find(|one| one.metadata.name.as_deref() == Some(set));
         let template = found.and_then(|set| set.spec.clone()?.volume_claim_templates?.into_iter().next());
         template.and_then(|claim| claim.spec?.resources?.requests?.remove("storage")).map(|size| size.0)
     };

@@ -46,7 +46,7 @@ pub(super) fn build(valid: &Valid, objects: &mut Objects) {
         };
         add(names.role(role), Component::Server(role), vec![rule(from, SERVER_PORT)]);
     }
-    objects.network_policies.append(&mut policies);
+    objects.owned.network_policies.append(&mut policies);
 }
 
 fn shard(valid: &Valid, index: usize) -> Vec<NetworkPolicyIngressRule> {

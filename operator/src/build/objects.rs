@@ -9,10 +9,10 @@ use serde::Serialize;
 
 use super::Role;
 
-/// All objects of a cluster. Whatever carries its labels and is not here is left over.
+/// Objects that belong to a cluster and are applied: those that it should have, or those that are there.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct Objects {
+pub struct Owned {
     /// Without rights and without tokens in pods.
     pub service_accounts: Vec<ServiceAccount>,
     /// Passwords and tokens.
@@ -25,12 +25,21 @@ pub struct Objects {
     pub network_policies: Vec<NetworkPolicy>,
     /// One per shard, and the Sentinels.
     pub stateful_sets: Vec<StatefulSet>,
-    /// One per role. They never say how many pods: see `replicas`.
+    /// One per role. Those that should be never say how many pods: see [`Objects::replicas`].
     pub deployments: Vec<Deployment>,
     /// How many pods may be evicted at once.
     pub pod_disruption_budgets: Vec<PodDisruptionBudget>,
     /// Of the roles that scale by load.
     pub autoscalers: Vec<HorizontalPodAutoscaler>,
+}
+
+/// What a build makes. Whatever carries the cluster's labels and is not here is left over.
+#[derive(Clone, Debug, Default, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Objects {
+    /// To apply.
+    #[serde(flatten)]
+    pub owned: Owned,
     /// Numbers of pods to set through the `scale` subresource where they differ, after the Deployments are
     /// applied. Never part of the Deployments: a field that was applied and then is left out is reset to 1,
     /// so an autoscaler that takes over would begin at 1.

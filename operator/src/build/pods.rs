@@ -167,7 +167,7 @@ const fn account(component: Component) -> &'static str {
 pub(super) fn service_accounts(valid: &Valid, objects: &mut Objects) {
     let components = [Component::Shard(0), Component::Sentinel, Component::Server(super::Role::Frontend)];
     for component in components {
-        objects.service_accounts.push(ServiceAccount {
+        objects.owned.service_accounts.push(ServiceAccount {
             metadata: super::labels::cluster_meta(valid, valid.names.with(account(component))),
             automount_service_account_token: Some(false),
             ..ServiceAccount::default()

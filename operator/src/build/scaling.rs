@@ -33,7 +33,7 @@ pub(super) fn build(valid: &Valid, facts: &Facts, role: Role, objects: &mut Obje
         objects.replicas.push(WantedReplicas { role, deployment: valid.names.role(role), replicas });
     }
     if let Some(scaling) = &spec.autoscaling {
-        objects.autoscalers.push(autoscaler(valid, role, scaling));
+        objects.owned.autoscalers.push(autoscaler(valid, role, scaling));
     }
 }
 

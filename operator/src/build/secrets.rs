@@ -86,14 +86,14 @@ pub(super) fn build(valid: &Valid, secrets: &Secrets, objects: &mut Objects) {
     for (index, password) in secrets.shards.iter().enumerate() {
         lines.push_str(&format!("{} {password}\n", names.master(index)));
         let meta = meta(valid, names.shard(index), Component::Shard(index));
-        objects.secrets.push(secret(meta, PASSWORD, password));
+        objects.owned.secrets.push(secret(meta, PASSWORD, password));
     }
     let sentinel = meta(valid, names.sentinel(), Component::Sentinel);
-    objects.secrets.push(secret(sentinel, PASSWORD, &secrets.sentinel));
-    objects.secrets.push(secret(cluster_meta(valid, names.passwords()), PASSWORDS, &lines));
-    objects.secrets.push(secret(cluster_meta(valid, names.keeper()), TOKEN, &secrets.keeper));
+    objects.owned.secrets.push(secret(sentinel, PASSWORD, &secrets.sentinel));
+    objects.owned.secrets.push(secret(cluster_meta(valid, names.passwords()), PASSWORDS, &lines));
+    objects.owned.secrets.push(secret(cluster_meta(valid, names.keeper()), TOKEN, &secrets.keeper));
     let admin = meta(valid, names.admin(), Component::Server(Role::Control));
-    objects.secrets.push(secret(admin, TOKEN, &secrets.admin));
+    objects.owned.secrets.push(secret(admin, TOKEN, &secrets.admin));
 }
 
 fn secret(

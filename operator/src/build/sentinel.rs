@@ -18,7 +18,6 @@ use super::secrets::{PASSWORD, PASSWORDS};
 use super::services::{budget, headless};
 use super::volumes::{self, DATA, DATA_PATH, SECRETS, SECRETS_PATH, SecretFile};
 use super::{Facts, Objects, REDIS_PORT, SENTINEL_PORT, Valid};
-use crate::controller::watch::Settings;
 
 const TEMPLATE: &str = "template";
 const TEMPLATE_PATH: &str = "/etc/taba/sentinel";
@@ -38,9 +37,9 @@ const FAILOVER_TIMEOUT_MS_MIN: u64 = 5000;
 pub(super) fn build(valid: &Valid, facts: &Facts, objects: &mut Objects) {
     let (name, component) = (valid.names.sentinel(), Component::Sentinel);
     let text = configuration(valid);
-    objects.services.push(headless(valid, name.clone(), component, &[("sentinel", SENTINEL_PORT)]));
-    objects.pod_disruption_budgets.push(budget(valid, name.clone(), component, IntOrString::Int(1)));
-    objects.stateful_sets.push(StatefulSet {
+    objects.owned.services.push(headless(valid, name.clone(), component, &[("sentinel", SENTINEL_PORT)]));
+    objects.owned.pod_disruption_budgets.push(budget(valid, name.clone(), component, IntOrString::Int(1)));
+    objects.owned.stateful_sets.push(StatefulSet {
         metadata: meta(valid, name.clone(), component),
         spec: Some(StatefulSetSpec {
             service_name: Some(name.clone()),
@@ -62,7 +61,7 @@ pub(super) fn build(valid: &Valid, facts: &Facts, objects: &mut Objects) {
         }),
         ..StatefulSet::default()
     });
-    objects.config_maps.push(ConfigMap {
+    objects.owned.config_maps.push(ConfigMap {
         metadata: meta(valid, name, component),
         data: Some(BTreeMap::from([(FILE.to_owned(), text)])),
         ..ConfigMap::default()
@@ -131,10 +130,11 @@ fn sentinel(valid: &Valid) -> Container {
         image: Some(valid.spec.redis.image.clone()),
         command: Some(words(["redis-server", &file, "--sentinel"])),
         ports: Some(vec![port("sentinel", SENTINEL_PORT)]),
-        // A refusal for want of a password is an answer too, so no password is needed.
+        // A refusal for want of a password is an answer too, so no password is needed. Starting a program in a
+        // container takes long on a busy node, where a Sentinel less would be one vote less.
         liveness_probe: Some(exec_probe(
             words(["redis-cli", "-p", &number, "ping"]),
-            Pace { period_secs: 20, timeout_secs: 10, failures: 3 },
+            Pace { period_secs: 30, timeout_secs: 30, failures: 5 },
         )),
         readiness_probe: Some(tcp_probe("sentinel", Pace { period_secs: 3, timeout_secs: 2, failures: 3 })),
         resources: Some(requirements(&valid.spec.sentinel.resources)),
@@ -143,12 +143,27 @@ fn sentinel(valid: &Valid) -> Container {
     }
 }
 
+/// How Sentinels watch a shard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct WatchSettings {
+    /// How many Sentinels must agree that a primary is down.
+    pub quorum: usize,
+    /// `down-after-milliseconds`.
+    pub down_after_ms: u64,
+    /// `failover-timeout`.
+    pub failover_timeout_ms: u64,
+    /// `parallel-syncs`.
+    pub parallel_syncs: usize,
+    /// The port of Redis.
+    pub port: u16,
+}
+
 impl Valid {
     /// How Sentinels watch each shard.
     #[must_use]
-    pub fn watch_settings(&self) -> Settings {
+    pub fn watch_settings(&self) -> WatchSettings {
         let down_after_ms = u64::try_from(self.down_after.as_millis()).unwrap_or(u64::MAX);
-        Settings {
+        WatchSettings {
             quorum: self.sentinels() / 2 + 1,
             down_after_ms,
             failover_timeout_ms: down_after_ms.saturating_mul(3).max(FAILOVER_TIMEOUT_MS_MIN),

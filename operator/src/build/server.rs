@@ -28,15 +28,15 @@ pub(super) fn build(valid: &Valid, facts: &Facts, role: Role, objects: &mut Obje
     let ports = [("http", SERVER_PORT)];
     match role {
         Role::Frontend => {
-            objects.services.push(service(valid, valid.names.cluster().to_owned(), component, &ports));
+            objects.owned.services.push(service(valid, valid.names.cluster().to_owned(), component, &ports));
         }
-        Role::Control => objects.services.push(service(valid, name.clone(), component, &ports)),
+        Role::Control => objects.owned.services.push(service(valid, name.clone(), component, &ports)),
         // Nobody asks backends.
         Role::Backend => {}
     }
     let quarter = IntOrString::String("25%".to_owned());
-    objects.pod_disruption_budgets.push(budget(valid, name.clone(), component, quarter));
-    objects.deployments.push(Deployment {
+    objects.owned.pod_disruption_budgets.push(budget(valid, name.clone(), component, quarter));
+    objects.owned.deployments.push(Deployment {
         metadata: meta(valid, name, component),
         spec: Some(DeploymentSpec {
             strategy: Some(DeploymentStrategy {

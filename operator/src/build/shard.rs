@@ -24,15 +24,15 @@ const GRACE_SECS: i64 = 90;
 pub(super) fn build(valid: &Valid, facts: &Facts, index: usize, objects: &mut Objects) {
     let (name, component) = (valid.names.shard(index), Component::Shard(index));
     let ports = [("redis", REDIS_PORT), ("keeper", KEEPER_PORT)];
-    objects.services.push(headless(valid, name.clone(), component, &ports));
-    objects.pod_disruption_budgets.push(budget(valid, name.clone(), component, IntOrString::Int(1)));
+    objects.owned.services.push(headless(valid, name.clone(), component, &ports));
+    objects.owned.pod_disruption_budgets.push(budget(valid, name.clone(), component, IntOrString::Int(1)));
     let wanted = &valid.spec.redis.storage.size;
     objects.claims.extend((0..valid.members()).map(|ordinal| WantedClaim {
         claim: format!("{DATA}-{}", valid.names.member(index, ordinal)),
         size: wanted.0.clone(),
     }));
     let size = facts.claim_sizes.get(&name).unwrap_or(wanted);
-    objects.stateful_sets.push(StatefulSet {
+    objects.owned.stateful_sets.push(StatefulSet {
         metadata: meta(valid, name.clone(), component),
         spec: Some(StatefulSetSpec {
             service_name: Some(name),

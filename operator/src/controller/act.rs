@@ -9,9 +9,9 @@ use thiserror::Error;
 use super::events::Told;
 use super::observe::keeper;
 use super::plan::{Action, Why};
-use super::watch::{Repair, Settings, commands};
+use super::watch::{Repair, commands};
 use super::world::{Member, Shard, World};
-use crate::build::{SENTINEL_PORT, Secrets};
+use crate::build::{SENTINEL_PORT, Secrets, WatchSettings};
 use crate::keepers::{KeeperError, Keepers};
 use crate::leader::{Leadership, NotLeader};
 use crate::metrics::Metrics;
@@ -94,7 +94,7 @@ impl Actor<'_> {
         &self,
         repair: &Repair,
         world: &World,
-        settings: &Settings,
+        settings: &WatchSettings,
     ) -> Result<Told, ActError> {
         self.leadership.check()?;
         let outcome = self.repair_sentinel(repair, world, settings).await;
@@ -152,7 +152,7 @@ impl Actor<'_> {
         &self,
         repair: &Repair,
         world: &World,
-        settings: &Settings,
+        settings: &WatchSettings,
     ) -> Result<Told, ActError> {
         let gone = || ActError::Gone(repair.sentinel.clone());
         let sentinel = world.sentinels.iter().find(|one| one.name == repair.sentinel).ok_or_else(gone)?;

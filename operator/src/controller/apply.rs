@@ -120,29 +120,31 @@ impl Applier<'_> {
     /// At the first object that cannot be written.
     pub async fn apply(&self, objects: &Objects, live: &Children) -> Result<Written, ApplyError> {
         let mut written = Written::default();
-        self.each(&objects.service_accounts, &live.service_accounts, &mut written).await?;
-        self.secrets(&objects.secrets, &live.secrets, &mut written).await?;
-        self.each(&objects.config_maps, &live.config_maps, &mut written).await?;
-        self.each(&objects.services, &live.services, &mut written).await?;
-        self.each(&objects.network_policies, &live.network_policies, &mut written).await?;
-        self.each(&objects.pod_disruption_budgets, &live.budgets, &mut written).await?;
-        self.each(&objects.stateful_sets, &live.stateful_sets, &mut written).await?;
-        self.each(&objects.deployments, &live.deployments, &mut written).await?;
+        self.each(&objects.owned.service_accounts, &live.owned.service_accounts, &mut written).await?;
+        self.secrets(&objects.owned.secrets, &live.owned.secrets, &mut written).await?;
+        self.each(&objects.owned.config_maps, &live.owned.config_maps, &mut written).await?;
+        self.each(&objects.owned.services, &live.owned.services, &mut written).await?;
+        self.each(&objects.owned.network_policies, &live.owned.network_policies, &mut written).await?;
+        self.each(&objects.owned.pod_disruption_budgets, &live.owned.pod_disruption_budgets, &mut written)
+            .await?;
+        self.each(&objects.owned.stateful_sets, &live.owned.stateful_sets, &mut written).await?;
+        self.each(&objects.owned.deployments, &live.owned.deployments, &mut written).await?;
         for wanted in &objects.replicas {
             self.scale(&wanted.deployment, wanted.replicas, &mut written).await?;
         }
-        self.each(&objects.autoscalers, &live.autoscalers, &mut written).await?;
+        self.each(&objects.owned.autoscalers, &live.owned.autoscalers, &mut written).await?;
         for wanted in &objects.claims {
             self.grow(&wanted.claim, &wanted.size, live, &mut written).await?;
         }
         // Never StatefulSets, Secrets and claims: they are or guard the data.
-        self.sweep(&objects.autoscalers, &live.autoscalers, &mut written).await?;
-        self.sweep(&objects.deployments, &live.deployments, &mut written).await?;
-        self.sweep(&objects.pod_disruption_budgets, &live.budgets, &mut written).await?;
-        self.sweep(&objects.network_policies, &live.network_policies, &mut written).await?;
-        self.sweep(&objects.services, &live.services, &mut written).await?;
-        self.sweep(&objects.config_maps, &live.config_maps, &mut written).await?;
-        self.sweep(&objects.service_accounts, &live.service_accounts, &mut written).await?;
+        self.sweep(&objects.owned.autoscalers, &live.owned.autoscalers, &mut written).await?;
+        self.sweep(&objects.owned.deployments, &live.owned.deployments, &mut written).await?;
+        self.sweep(&objects.owned.pod_disruption_budgets, &live.owned.pod_disruption_budgets, &mut written)
+            .await?;
+        self.sweep(&objects.owned.network_policies, &live.owned.network_policies, &mut written).await?;
+        self.sweep(&objects.owned.services, &live.owned.services, &mut written).await?;
+        self.sweep(&objects.owned.config_maps, &live.owned.config_maps, &mut written).await?;
+        self.sweep(&objects.owned.service_accounts, &live.owned.service_accounts, &mut written).await?;
         Ok(written)
     }
 

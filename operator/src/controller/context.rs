@@ -36,20 +36,26 @@ pub struct Context {
     pub recorder: Recorder,
     /// What need not be applied again.
     pub futile: Futile,
-    /// By the uids of clusters.
-    remembered: Mutex<HashMap<String, Remembered>>,
+    /// By namespace and name.
+    remembered: Mutex<HashMap<(String, String), Remembered>>,
     pub(super) begun: Instant,
 }
 
 /// What is remembered of a cluster.
 #[derive(Debug, Default)]
 pub(super) struct Remembered {
+    /// Of which cluster of the name.
+    uid: Option<String>,
     /// About entries at Sentinels.
     pub(super) suspicions: Suspicions,
     /// Passes that failed in a row.
     pub(super) failures: u32,
     /// Acts that failed in a row.
     pub(super) failed_acts: u32,
+    /// When the last pass ended.
+    pub(super) passed: Option<Instant>,
+    /// When the status was last written.
+    pub(super) status_written: Option<Instant>,
 }
 
 impl Context {
@@ -79,18 +85,23 @@ impl Context {
         }
     }
 
-    pub(super) fn remember<T>(&self, uid: &str, change: impl FnOnce(&mut Remembered) -> T) -> T {
-        change(self.remembered.lock().entry(uid.to_owned()).or_default())
+    /// Changes what is remembered of this very cluster; of an earlier one of its name, nothing is.
+    pub(super) fn remember<T>(&self, cluster: &TabaCluster, change: impl FnOnce(&mut Remembered) -> T) -> T {
+        let mut remembered = self.remembered.lock();
+        let key = (cluster.namespace().unwrap_or_default(), cluster.name_any());
+        let found = remembered.entry(key).or_default();
+        if found.uid != cluster.uid() {
+            *found = Remembered { uid: cluster.uid(), ..Remembered::default() };
+        }
+        change(found)
     }
 
     /// The cluster is gone.
-    pub fn forget(&self, namespace: &str, name: &str, uid: Option<&str>) {
+    pub fn forget(&self, namespace: &str, name: &str) {
         self.health.forget(namespace, name);
         self.metrics.forget(namespace, name);
         self.metrics.looks_after(self.health.clusters());
-        if let Some(uid) = uid {
-            self.remembered.lock().remove(uid);
-        }
+        self.remembered.lock().remove(&(namespace.to_owned(), name.to_owned()));
     }
 
     pub(super) fn due(&self, cluster: &TabaCluster, after: Duration) {

@@ -1,4 +1,9 @@
 //! The end of a pass: the status, if it changed, and Events about what was done and what changed.
+//!
+//! What a condition answers, who is primary and what must not be forgotten is written at once. Counts and messages
+//! change with every pod that starts, so they are written at most once in a while.
+
+use std::time::{Duration, Instant};
 
 use kube::api::{Patch, PatchParams};
 use kube::{Api, Resource as _, ResourceExt as _};
@@ -12,14 +17,18 @@ use crate::api::{TabaCluster, TabaClusterStatus};
 /// The field manager of statuses.
 const STATUS_MANAGER: &str = "taba-operator-status";
 
-/// Tells what was done, writes the status if it changed, and tells what changed.
+/// Between two statuses that differ only in details.
+const DETAIL_PAUSE: Duration = Duration::from_secs(5);
+
+/// Tells what was done, writes the status if it changed, and tells what changed. Returns when to come again if
+/// details are still to be written.
 pub(super) async fn finish(
     context: &Context,
     api: &Api<TabaCluster>,
     cluster: &TabaCluster,
     status: &TabaClusterStatus,
     told: &[Told],
-) -> Result<(), ReconcileError> {
+) -> Result<Option<Duration>, ReconcileError> {
     let (namespace, name) = (cluster.namespace().unwrap_or_default(), cluster.name_any());
     for condition in &status.conditions {
         let is_true = condition.status == "True";
@@ -27,10 +36,35 @@ pub(super) async fn finish(
     }
     tell(context, cluster, told).await?;
     if cluster.status.as_ref() == Some(status) {
-        return Ok(());
+        return Ok(None);
+    }
+    let passed = context.remember(cluster, |it| it.status_written).map(|written| written.elapsed());
+    let is_urgent = cluster.status.as_ref().is_none_or(|old| without_details(old) != without_details(status));
+    if let Some(rest) = passed.and_then(|passed| DETAIL_PAUSE.checked_sub(passed))
+        && !is_urgent
+    {
+        return Ok(Some(rest));
     }
     write_status(context, api, cluster, status).await?;
-    tell(context, cluster, &events::changes(cluster.status.as_ref(), status)).await
+    context.remember(cluster, |it| it.status_written = Some(Instant::now()));
+    tell(context, cluster, &events::changes(cluster.status.as_ref(), status)).await?;
+    Ok(None)
+}
+
+/// What of a status is written at once.
+fn without_details(status: &TabaClusterStatus) -> TabaClusterStatus {
+    let mut status = status.clone();
+    for condition in &mut status.conditions {
+        condition.message.clear();
+    }
+    for shard in &mut status.shards {
+        shard.in_sync.clear();
+        shard.lag_bytes = None;
+        shard.waiting_for = None;
+    }
+    (status.sentinel, status.frontend, status.backend, status.control) = (None, None, None, None);
+    status.replicas = None;
+    status
 }
 
 async fn tell(context: &Context, cluster: &TabaCluster, told: &[Told]) -> Result<(), ReconcileError> {
@@ -64,4 +98,33 @@ async fn write_status(
     let written = api.patch_status(&cluster.name_any(), &params, &Patch::Apply(&patch)).await;
     context.metrics.write("status", "TabaCluster", written.is_ok());
     written.map(drop).map_err(|source| ReconcileError::Status(Box::new(source)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::api::{RoleStatus, ShardStatus};
+
+    fn status() -> TabaClusterStatus {
+        let shard = ShardStatus { name: "s0".to_owned(), ..ShardStatus::default() };
+        TabaClusterStatus { shards: vec![shard], ..TabaClusterStatus::default() }
+    }
+
+    #[track_caller]
+    fn check(is_detail: bool, change: impl FnOnce(&mut TabaClusterStatus)) {
+        let mut changed = status();
+        change(&mut changed);
+        assert_ne!(changed, status(), "a change");
+        assert_eq!(without_details(&changed) == without_details(&status()), is_detail);
+    }
+
+    #[test]
+    fn counts_may_wait_and_identities_and_primaries_may_not() {
+        check(true, |status| status.shards[0].in_sync = vec!["main-s0-1".to_owned()]);
+        check(true, |status| status.frontend = Some(RoleStatus { ready: None, updated: Some(1) }));
+        check(false, |status| status.shards[0].shard_id = Some("id".to_owned()));
+        check(false, |status| status.shards[0].primary = Some("main-s0-1".to_owned()));
+        check(false, |status| status.observed_generation = Some(2));
+        check(false, |status| status.image = Some("taba:2".to_owned()));
+    }
 }

@@ -10,13 +10,9 @@ use std::net::IpAddr;
 use futures::StreamExt as _;
 use futures::stream;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
-use k8s_openapi::api::autoscaling::v2::HorizontalPodAutoscaler;
-use k8s_openapi::api::core::v1::{
-    ConfigMap, PersistentVolumeClaim, Pod as KubePod, Secret, Service, ServiceAccount,
-};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubePod, Secret};
+use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
@@ -26,8 +22,8 @@ use super::pods::pod;
 use super::world::{Member, Pod, Sentinel, Servers, Set, Shard, World};
 use crate::api::{Quantity, TabaCluster};
 use crate::build::{
-    CLUSTER_LABEL, COMPONENT_LABEL, KEEPER_PORT, MANAGER, MANAGER_LABEL, Names, Role, SENTINEL_PORT, Secrets,
-    Valid,
+    CLUSTER_LABEL, COMPONENT_LABEL, KEEPER_PORT, MANAGER, MANAGER_LABEL, Names, Owned, Role, SENTINEL_PORT,
+    Secrets, Valid,
 };
 use crate::keepers::{Keeper, Keepers};
 use crate::sentinels::{self, MasterSeen};
@@ -38,27 +34,11 @@ const ASKED_AT_ONCE: usize = 32;
 /// Objects with the cluster's labels.
 #[derive(Clone, Debug, Default)]
 pub struct Children {
-    /// Accounts of pods.
-    pub service_accounts: Vec<ServiceAccount>,
-    /// Passwords and tokens.
-    pub secrets: Vec<Secret>,
-    /// Sentinels' configuration.
-    pub config_maps: Vec<ConfigMap>,
-    /// Services.
-    pub services: Vec<Service>,
-    /// Who may speak with whom.
-    pub network_policies: Vec<NetworkPolicy>,
-    /// Shards and Sentinels.
-    pub stateful_sets: Vec<StatefulSet>,
-    /// Servers.
-    pub deployments: Vec<Deployment>,
-    /// How many pods may be evicted at once.
-    pub budgets: Vec<PodDisruptionBudget>,
-    /// Autoscalers.
-    pub autoscalers: Vec<HorizontalPodAutoscaler>,
+    /// Of the kinds that the operator applies.
+    pub owned: Owned,
     /// Volumes.
     pub claims: Vec<PersistentVolumeClaim>,
-    /// Pods of all of them.
+    /// Pods of StatefulSets and Deployments.
     pub pods: Vec<KubePod>,
 }
 
@@ -71,22 +51,29 @@ pub async fn children(client: &Client, namespace: &str, name: &str) -> Result<Ch
     let managed = format!("{of_cluster},{MANAGER_LABEL}={MANAGER}");
     // The labels of claims come from a template that can never change, and name no manager.
     let claims = format!("{of_cluster},app.kubernetes.io/name=taba");
-    let (service_accounts, secrets, config_maps, services, network_policies) = tokio::try_join!(
-        list(client, namespace, &managed),
-        list(client, namespace, &managed),
-        list(client, namespace, &managed),
-        list(client, namespace, &managed),
-        list(client, namespace, &managed),
-    )?;
-    let (stateful_sets, deployments, budgets, autoscalers, claims, pods) = tokio::try_join!(
-        list(client, namespace, &managed),
-        list(client, namespace, &managed),
-        list(client, namespace, &managed),
-        list(client, namespace, &managed),
+    let (owned, claims, pods) = tokio::try_join!(
+        owned(client, namespace, &managed),
         list(client, namespace, &claims),
         list(client, namespace, &managed),
     )?;
-    Ok(Children {
+    Ok(Children { owned, claims, pods })
+}
+
+async fn owned(client: &Client, namespace: &str, labels: &str) -> Result<Owned, kube::Error> {
+    let (service_accounts, secrets, config_maps, services, network_policies) = tokio::try_join!(
+        list(client, namespace, labels),
+        list(client, namespace, labels),
+        list(client, namespace, labels),
+        list(client, namespace, labels),
+        list(client, namespace, labels),
+    )?;
+    let (stateful_sets, deployments, pod_disruption_budgets, autoscalers) = tokio::try_join!(
+        list(client, namespace, labels),
+        list(client, namespace, labels),
+        list(client, namespace, labels),
+        list(client, namespace, labels),
+    )?;
+    Ok(Owned {
         service_accounts,
         secrets,
         config_maps,
@@ -94,10 +81,8 @@ pub async fn children(client: &Client, namespace: &str, name: &str) -> Result<Ch
         network_policies,
         stateful_sets,
         deployments,
-        budgets,
+        pod_disruption_budgets,
         autoscalers,
-        claims,
-        pods,
     })
 }
 
@@ -113,7 +98,7 @@ impl Children {
     /// The Secrets by their names.
     #[must_use]
     pub fn secrets_by_name(&self) -> BTreeMap<String, Secret> {
-        self.secrets.iter().map(|secret| (secret.name_any(), secret.clone())).collect()
+        self.owned.secrets.iter().map(|secret| (secret.name_any(), secret.clone())).collect()
     }
 
     /// Sizes in the claim templates of the StatefulSets that exist.
@@ -124,55 +109,56 @@ impl Children {
             let size = claim.resources?.requests?.get("storage")?.0.clone();
             Some((set.name_any(), Quantity(size)))
         };
-        self.stateful_sets.iter().filter_map(size).collect()
+        self.owned.stateful_sets.iter().filter_map(size).collect()
     }
 
     /// Present numbers of pods of the Deployments that exist.
     #[must_use]
     pub fn replicas(&self, names: &Names) -> BTreeMap<Role, i32> {
         let present = |role: Role| {
-            let found = self.deployments.iter().find(|one| one.name_any() == names.role(role))?;
+            let found = self.owned.deployments.iter().find(|one| one.name_any() == names.role(role))?;
             Some((role, found.spec.as_ref()?.replicas?))
         };
         Role::ALL.into_iter().filter_map(present).collect()
     }
 
     pub(super) fn stateful_set(&self, name: &str) -> Option<&StatefulSet> {
-        self.stateful_sets.iter().find(|set| set.name_any() == name)
+        self.owned.stateful_sets.iter().find(|set| set.name_any() == name)
     }
 
     /// The pod of this name, if it is one of this StatefulSet's and not of an earlier one of its name.
-    fn pod_of(&self, set: Option<&StatefulSet>, name: &str) -> Option<Pod> {
+    fn pod_of(&self, set: Option<&StatefulSet>, name: &str, now: Timestamp) -> Option<Pod> {
         let set = set?;
         let found = self.pods.iter().find(|pod| pod.name_any() == name)?;
         let uid = set.uid()?;
         found.owner_references().iter().any(|owner| owner.uid == uid).then(|| {
             let newest = set.status.as_ref().and_then(|status| status.update_revision.as_deref());
-            pod(found, newest)
+            pod(found, newest, now)
         })
     }
 }
 
-/// Looks at shards, Sentinels and servers.
+/// Looks at shards, Sentinels and servers, at the time `now`.
 pub async fn world(
     cluster: &TabaCluster,
     valid: &Valid,
     children: &Children,
     secrets: &Secrets,
     keepers: &Keepers,
+    now: Timestamp,
 ) -> World {
     let mut world = World {
-        shards: (0..valid.shards()).map(|index| shard(cluster, valid, children, index)).collect(),
-        sentinels: sentinels_of(valid, children),
+        shards: (0..valid.shards()).map(|index| shard(cluster, valid, children, index, now)).collect(),
+        sentinels: sentinels_of(valid, children, now),
         sentinel_set: children.stateful_set(&valid.names.sentinel()).map(set),
-        servers: Role::ALL.into_iter().map(|role| servers(valid, children, role)).collect(),
+        servers: Role::ALL.into_iter().map(|role| servers(valid, children, role, now)).collect(),
     };
     ask_keepers(&mut world, secrets.keeper_token(), keepers).await;
     ask_sentinels(&mut world, secrets.sentinel_password(), valid.members() - 1).await;
     world
 }
 
-fn shard(cluster: &TabaCluster, valid: &Valid, children: &Children, index: usize) -> Shard {
+fn shard(cluster: &TabaCluster, valid: &Valid, children: &Children, index: usize, now: Timestamp) -> Shard {
     let names = &valid.names;
     let name = Names::shard_short(index);
     let found = children.stateful_set(&names.shard(index));
@@ -181,7 +167,7 @@ fn shard(cluster: &TabaCluster, valid: &Valid, children: &Children, index: usize
     });
     let member = |ordinal| {
         let name = names.member(index, ordinal);
-        let pod = children.pod_of(found, &name);
+        let pod = children.pod_of(found, &name, now);
         Member { host: names.member_host(index, ordinal), pod, name, keeper: Err("not asked".to_owned()) }
     };
     Shard {
@@ -207,24 +193,27 @@ fn set(set: &StatefulSet) -> Set {
     }
 }
 
-fn sentinels_of(valid: &Valid, children: &Children) -> Vec<Sentinel> {
+fn sentinels_of(valid: &Valid, children: &Children, now: Timestamp) -> Vec<Sentinel> {
     let found = children.stateful_set(&valid.names.sentinel());
     let sentinel = |ordinal| {
         let name = format!("{}-{ordinal}", valid.names.sentinel());
-        Sentinel { pod: children.pod_of(found, &name), name, masters: Err("no pod".to_owned()) }
+        Sentinel { pod: children.pod_of(found, &name, now), name, masters: Err("no pod".to_owned()) }
     };
     (0..valid.sentinels()).map(sentinel).collect()
 }
 
-fn servers(valid: &Valid, children: &Children, role: Role) -> Servers {
+fn servers(valid: &Valid, children: &Children, role: Role, now: Timestamp) -> Servers {
     let name = valid.names.role(role);
-    let found = children.deployments.iter().find(|one| one.name_any() == name);
+    let found = children.owned.deployments.iter().find(|one| one.name_any() == name);
     let status = found.and_then(|one| one.status.clone()).unwrap_or_default();
     let of_role = children
         .pods
         .iter()
         .filter(|pod| pod.labels().get(COMPONENT_LABEL).is_some_and(|component| component == role.as_str()));
-    let trouble = of_role.map(|found| pod(found, None)).find_map(|pod| Some((pod.name, pod.trouble?)));
+    let of_role: Vec<_> = of_role.map(|found| pod(found, None, now)).collect();
+    let starting = of_role.iter().filter(|pod| !pod.is_ready && !pod.is_terminating && pod.comes_or_goes());
+    let starting = i32::try_from(starting.count()).unwrap_or(i32::MAX);
+    let trouble = of_role.into_iter().find_map(|pod| Some((pod.name, pod.trouble?)));
     Servers {
         role: role.to_string(),
         exists: found.is_some(),
@@ -232,6 +221,7 @@ fn servers(valid: &Valid, children: &Children, role: Role) -> Servers {
         ready: status.ready_replicas.unwrap_or(0),
         updated: status.updated_replicas.unwrap_or(0),
         total: status.replicas.unwrap_or(0),
+        starting,
         is_observed: found.is_some_and(|one| status.observed_generation >= one.metadata.generation),
         trouble,
     }

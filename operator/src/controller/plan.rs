@@ -79,6 +79,8 @@ pub enum NoteKind {
     Founding,
     /// Pods are being replaced.
     Rolling,
+    /// Some member is not in sync, but its pod comes or goes and nothing is wrong with it.
+    Returning,
     /// Some member is not in sync.
     BelowReplicas,
 }
@@ -137,10 +139,7 @@ fn plan_shard(world: &World, shard: &Shard, is_calm: bool, plan: &mut Plan) -> O
         closed(world, shard, plan);
         return None;
     };
-    let missing: Vec<_> = shard.missing().map(|(member, why)| format!("{} ({why})", member.name)).collect();
-    if !missing.is_empty() {
-        plan.note(shard, NoteKind::BelowReplicas, format!("not in sync: {}", missing.join(", ")));
-    }
+    missing(shard, plan);
     if !set.is_observed {
         plan.note(
             shard,
@@ -149,13 +148,28 @@ fn plan_shard(world: &World, shard: &Shard, is_calm: bool, plan: &mut Plan) -> O
         );
         return None;
     }
-    if !shard.is_updated() {
-        let outdated =
-            shard.present().filter(|member| member.pod.as_ref().is_some_and(|pod| pod.is_outdated));
-        let names: Vec<_> = outdated.map(|member| member.name.as_str()).collect();
+    let outdated = shard.present().filter(|member| member.pod.as_ref().is_some_and(|pod| pod.is_outdated));
+    let names: Vec<_> = outdated.map(|member| member.name.as_str()).collect();
+    if !names.is_empty() {
         plan.note(shard, NoteKind::Rolling, format!("pods of an old template: {}", names.join(", ")));
     }
     roll(shard, primary, is_calm)
+}
+
+/// Notes members that are not in sync. Of those that come back by themselves it says no reason: that changes with
+/// every look.
+fn missing(shard: &Shard, plan: &mut Plan) {
+    let missing: Vec<_> = shard.missing().collect();
+    if missing.is_empty() {
+        return;
+    }
+    if missing.iter().all(|(member, _)| member.pod.as_ref().is_none_or(Pod::comes_or_goes)) {
+        let names: Vec<_> = missing.iter().map(|(member, _)| member.name.as_str()).collect();
+        plan.note(shard, NoteKind::Returning, format!("waits for {}", names.join(", ")));
+    } else {
+        let whys: Vec<_> = missing.iter().map(|(member, why)| format!("{} ({why})", member.name)).collect();
+        plan.note(shard, NoteKind::BelowReplicas, format!("not in sync: {}", whys.join(", ")));
+    }
 }
 
 /// The next step of replacing pods of an old template.

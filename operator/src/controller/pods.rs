@@ -1,6 +1,7 @@
 //! What a pod's status says, in the words of decisions.
 
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod};
+use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 
 use super::world::{Pod, Trouble};
@@ -11,12 +12,16 @@ const REVISION_LABEL: &str = "controller-revision-hash";
 /// Longest message of Kubernetes that is passed on.
 const MESSAGE_CHARS_MAX: usize = 200;
 
+/// A pod may take so long to start before its absence is more than that: images are fetched, volumes are made and
+/// data copied meanwhile.
+const YOUNG: SignedDuration = SignedDuration::from_secs(120);
+
 /// Waiting for these is no trouble.
 const STARTING: [&str; 2] = ["ContainerCreating", "PodInitializing"];
 
-/// Reads a pod. `newest` is the revision that it should be of, where that matters.
+/// Reads a pod at the time `now`. `newest` is the revision that it should be of, where that matters.
 #[must_use]
-pub fn pod(found: &KubePod, newest: Option<&str>) -> Pod {
+pub fn pod(found: &KubePod, newest: Option<&str>, now: Timestamp) -> Pod {
     let status = found.status.clone().unwrap_or_default();
     let revision = found.labels().get(REVISION_LABEL).map(String::as_str);
     let conditions = status.conditions.as_deref().unwrap_or_default();
@@ -32,8 +37,16 @@ pub fn pod(found: &KubePod, newest: Option<&str>) -> Pod {
         is_terminating: found.metadata.deletion_timestamp.is_some(),
         is_ready,
         is_running,
+        is_young: is_young(found, now),
         trouble: trouble(found),
     }
+}
+
+fn is_young(found: &KubePod, now: Timestamp) -> bool {
+    let made = found.metadata.creation_timestamp.as_ref().map(|time| time.0);
+    let statuses = found.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    made.is_some_and(|made| now.duration_since(made) < YOUNG)
+        && !statuses.into_iter().flatten().any(|container| container.restart_count > 0)
 }
 
 fn trouble(found: &KubePod) -> Option<Trouble> {
@@ -89,11 +102,32 @@ mod tests {
     use super::*;
 
     fn read(status: &Value) -> Pod {
+        read_after(0, status)
+    }
+
+    fn read_after(secs: i64, status: &Value) -> Pod {
         let found = serde_json::from_value(json!({
-            "metadata": {"name": "main-s0-0", "uid": "u", "labels": {"controller-revision-hash": "main-s0-1"}},
+            "metadata": {
+                "name": "main-s0-0", "uid": "u", "labels": {"controller-revision-hash": "main-s0-1"},
+                "creationTimestamp": "1970-01-01T00:00:00Z"
+            },
             "status": status
         }));
-        pod(&found.expect("a pod"), Some("main-s0-2"))
+        let now = Timestamp::from_second(secs).expect("a time");
+        pod(&found.expect("a pod"), Some("main-s0-2"), now)
+    }
+
+    #[test]
+    fn a_pod_is_young_until_it_had_time_to_start_or_a_container_ended() {
+        let restarted = |restarts: i32| {
+            json!({"containerStatuses": [{
+                "name": "redis", "image": "", "imageID": "", "ready": false, "restartCount": restarts,
+                "state": {"running": {}}
+            }]})
+        };
+        assert!(read_after(119, &restarted(0)).is_young);
+        assert!(!read_after(120, &restarted(0)).is_young);
+        assert!(!read_after(1, &restarted(1)).is_young);
     }
 
     #[test]

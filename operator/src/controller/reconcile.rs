@@ -19,7 +19,7 @@ use super::context::Context;
 use super::events::Told;
 use super::finish::finish;
 use super::observe::{self, Children};
-use super::plan::{Plan, plan};
+use super::plan::{Note, NoteKind, Plan, plan};
 use super::report::{self, Pass, Problem};
 use super::stage::stage;
 use super::watch;
@@ -31,8 +31,14 @@ use crate::leader::NotLeader;
 /// Longest pass; one handover fits in.
 const PASS_TIMEOUT: Duration = Duration::from_secs(90);
 
+/// Time between two passes, so that a hundred pods that start make some passes and not a hundred.
+const REST: Duration = Duration::from_millis(400);
+
 /// The next look at a cluster where something was just done.
 const SOON: Duration = Duration::from_secs(1);
+
+/// The next look at a cluster whose shards are being made: keepers cannot be watched, and founding waits for them.
+const EXPECTANT: Duration = Duration::from_secs(2);
 
 /// The next look at a cluster that is not as it should be.
 const WATCHFUL: Duration = Duration::from_secs(4);
@@ -95,6 +101,10 @@ struct Outcome {
 /// If the pass did not come to its end.
 pub async fn reconcile(cluster: Arc<TabaCluster>, context: Arc<Context>) -> Result<Requeue, ReconcileError> {
     context.leadership.check()?;
+    let passed = context.remember(&cluster, |it| it.passed);
+    if let Some(rest) = passed.and_then(|passed| REST.checked_sub(passed.elapsed())) {
+        return Ok(Requeue::requeue(rest));
+    }
     let begun = Instant::now();
     let outcome = match timeout(PASS_TIMEOUT, pass(&cluster, &context)).await {
         Ok(outcome) => outcome,
@@ -102,16 +112,17 @@ pub async fn reconcile(cluster: Arc<TabaCluster>, context: Arc<Context>) -> Resu
     };
     let now = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0.0, |passed| passed.as_secs_f64());
     context.metrics.pass(outcome.is_ok(), begun.elapsed(), now);
+    context.remember(&cluster, |it| it.passed = Some(Instant::now()));
     match outcome? {
         Some(next) => {
-            context.remember(&cluster.uid().unwrap_or_default(), |it| it.failures = 0);
+            context.remember(&cluster, |it| it.failures = 0);
             let next = next.mul_f64(rand::rng().random_range(0.9..1.1));
             context.due(&cluster, next);
             Ok(Requeue::requeue(next))
         }
         None => {
             let namespace = cluster.namespace().unwrap_or_default();
-            context.forget(&namespace, &cluster.name_any(), cluster.uid().as_deref());
+            context.forget(&namespace, &cluster.name_any());
             Ok(Requeue::await_change())
         }
     }
@@ -121,7 +132,7 @@ pub async fn reconcile(cluster: Arc<TabaCluster>, context: Arc<Context>) -> Resu
 #[must_use]
 #[expect(clippy::needless_pass_by_value, reason = "kube's controller calls it so")]
 pub fn error_policy(cluster: Arc<TabaCluster>, error: &ReconcileError, context: Arc<Context>) -> Requeue {
-    let failures = context.remember(&cluster.uid().unwrap_or_default(), |it| {
+    let failures = context.remember(&cluster, |it| {
         it.failures = it.failures.saturating_add(1);
         it.failures
     });
@@ -154,16 +165,16 @@ async fn pass(cached: &TabaCluster, context: &Context) -> Result<Option<Duration
         Err(error) => {
             let why = std::error::Error::source(&error).map(|source| format!("{error}: {source}"));
             let status = report::invalid(&cluster, &why.unwrap_or_else(|| error.to_string()), &now());
-            finish(context, &api, &cluster, &status, &[]).await?;
-            return Ok(Some(AT_REST));
+            let again = finish(context, &api, &cluster, &status, &[]).await?;
+            return Ok(Some(again.unwrap_or(AT_REST)));
         }
     };
     let name = cluster.name_any();
     let children = observe::children(&context.client, &namespace, &name).await;
     let children = children.map_err(read("its objects"))?;
     let outcome = work(context, &cluster, &valid, &children).await?;
-    finish(context, &api, &cluster, &outcome.status, &outcome.told).await?;
-    Ok(Some(outcome.next))
+    let again = finish(context, &api, &cluster, &outcome.status, &outcome.told).await?;
+    Ok(Some(again.map_or(outcome.next, |again| again.min(outcome.next))))
 }
 
 async fn work(
@@ -180,7 +191,8 @@ async fn work(
         claim_sizes: children.claim_sizes(),
         replicas: children.replicas(&valid.names),
     };
-    let world = observe::world(cluster, valid, children, &secrets, &context.keepers).await;
+    let now = now();
+    let world = observe::world(cluster, valid, children, &secrets, &context.keepers, now.0).await;
     let mut problems = Vec::new();
     let mut told = Vec::new();
     let written = if cluster.spec.paused {
@@ -205,7 +217,7 @@ async fn work(
         has_written: !written.writes.is_empty(),
         image: &image,
         selector: &selector_text(&valid.names, Component::Server(Role::Frontend)),
-        now: now(),
+        now,
     });
     let next = if acted || !written.writes.is_empty() { SOON } else { pace(&status, &planned) };
     Ok(Outcome { status, told, next })
@@ -278,7 +290,6 @@ async fn act(
     planned: &Plan,
     secrets: &Secrets,
 ) -> Vec<Result<Told, ActError>> {
-    let uid = cluster.uid().unwrap_or_default();
     let actor = Actor {
         client: &context.client,
         namespace: valid.names.namespace(),
@@ -293,10 +304,11 @@ async fn act(
     }
     let settings = valid.watch_settings();
     let passed = context.begun.elapsed();
-    let repairs = context.remember(&uid, |it| watch::repairs(world, &settings, &mut it.suspicions, passed));
+    let repairs =
+        context.remember(cluster, |it| watch::repairs(world, &settings, &mut it.suspicions, passed));
     for repair in &repairs {
         if repair.fault.replaces() {
-            context.remember(&uid, |it| it.suspicions.replaces(passed));
+            context.remember(cluster, |it| it.suspicions.replaces(passed));
         }
         outcomes.push(actor.repair(repair, world, &settings).await);
     }
@@ -311,7 +323,6 @@ fn settle(
     told: &mut Vec<Told>,
     problems: &mut Vec<Problem>,
 ) -> Result<(), ReconcileError> {
-    let uid = cluster.uid().unwrap_or_default();
     let has_any = !outcomes.is_empty();
     let mut failed = Vec::new();
     for outcome in outcomes {
@@ -328,7 +339,7 @@ fn settle(
     if !has_any {
         return Ok(());
     }
-    let failures = context.remember(&uid, |it| {
+    let failures = context.remember(cluster, |it| {
         it.failed_acts = if failed.is_empty() { 0 } else { it.failed_acts.saturating_add(1) };
         it.failed_acts
     });
@@ -342,7 +353,12 @@ fn settle(
 fn pace(status: &TabaClusterStatus, planned: &Plan) -> Duration {
     let is = |kind: &str| status.conditions.iter().any(|one| one.type_ == kind && one.status == "True");
     let is_at_rest = is("Available") && !is("Progressing") && !is("Degraded");
-    if is_at_rest && planned.notes.is_empty() { AT_REST } else { WATCHFUL }
+    let is_new = |note: &Note| matches!(note.kind, NoteKind::Creating | NoteKind::Founding);
+    match planned.notes.as_slice() {
+        [] if is_at_rest => AT_REST,
+        notes if notes.iter().any(is_new) => EXPECTANT,
+        _ => WATCHFUL,
+    }
 }
 
 fn fresh_secret() -> String {

@@ -3,11 +3,14 @@
 //! Each condition answers one question. Its transition time moves only when its status does, and nothing in a
 //! status grows by itself, so a cluster at rest has the same status at every look.
 
+mod before;
+
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use taba_keeper::api::StateAnswer;
 
+use self::before::Before;
 use super::plan::{NoteKind, Plan};
-use super::world::{Servers, Shard, Trouble, World};
+use super::world::{Pod, Sentinel, Servers, Shard, Trouble, World};
 use crate::api::{ConditionType, RoleStatus, ShardStatus, TabaCluster, TabaClusterStatus};
 
 #[cfg(test)]
@@ -68,10 +71,12 @@ pub fn status(pass: &Pass<'_>) -> TabaClusterStatus {
     let Pass { cluster, world, .. } = pass;
     let open = world.shards.iter().filter(|shard| shard.primary().is_some()).count();
     let frontend = servers(world, "frontend");
+    let work = work(pass);
+    let missing = Missing::of(pass, work.is_some());
     let answers = [
         (ConditionType::Available, available(pass)),
-        (ConditionType::Progressing, progressing(pass)),
-        (ConditionType::Degraded, degraded(pass)),
+        (ConditionType::Progressing, progressing(pass, work, &missing)),
+        (ConditionType::Degraded, degraded(pass, &missing)),
     ];
     TabaClusterStatus {
         observed_generation: cluster.metadata.generation,
@@ -149,17 +154,31 @@ fn available(pass: &Pass<'_>) -> Answer {
 }
 
 /// Is the operator still at work on what the spec says?
-fn progressing(pass: &Pass<'_>) -> Answer {
+fn progressing(pass: &Pass<'_>, work: Option<Answer>, missing: &Missing) -> Answer {
     if pass.cluster.spec.paused {
         return Answer::new(false, "Paused", "spec.paused is true: nothing is changed or healed");
     }
+    if let Some(work) = work {
+        return work;
+    }
+    if let Some((_, message)) = missing.expected.first() {
+        return Answer::new(true, "StartingPods", message.clone());
+    }
+    if pass.has_written {
+        return Answer::new(true, "Applying", "objects were written");
+    }
+    Answer::new(false, "UpToDate", "all objects are as the spec says")
+}
+
+/// What is under way, if anything is.
+fn work(pass: &Pass<'_>) -> Option<Answer> {
     for (kind, reason) in [
         (NoteKind::Creating, "CreatingShards"),
         (NoteKind::Founding, "FoundingShards"),
         (NoteKind::Rolling, "ReplacingShardPods"),
     ] {
         if let Some(message) = notes(pass.plan, kind) {
-            return Answer::new(true, reason, message);
+            return Some(Answer::new(true, reason, message));
         }
     }
     let world = pass.world;
@@ -171,28 +190,50 @@ fn progressing(pass: &Pass<'_>) -> Answer {
     };
     let rolling: Vec<_> = world.servers.iter().filter(rolls).map(|servers| servers.role.as_str()).collect();
     if !rolling.is_empty() {
-        return Answer::new(
-            true,
-            "ReplacingServers",
-            format!("not all pods are new: {}", rolling.join(", ")),
-        );
+        let message = format!("not all pods are new: {}", rolling.join(", "));
+        return Some(Answer::new(true, "ReplacingServers", message));
     }
     if !world.sentinel_set.as_ref().is_some_and(|set| {
         set.is_observed && set.updated >= world.sentinels.len() && set.replicas == world.sentinels.len()
     }) {
-        return Answer::new(true, "ReplacingSentinels", "not all Sentinels are new");
+        return Some(Answer::new(true, "ReplacingSentinels", "not all Sentinels are new"));
     }
-    if world.shards.iter().any(|shard| shard.present().count() < shard.members.len()) {
-        return Answer::new(true, "AddingReplicas", "members are told of those to come");
+    let grows = world.shards.iter().any(|shard| shard.present().count() < shard.members.len());
+    grows.then(|| Answer::new(true, "AddingReplicas", "members are told of those to come"))
+}
+
+/// What is not there, each with a reason: because it starts or is replaced, or by accident.
+#[derive(Default)]
+struct Missing {
+    expected: Vec<(&'static str, String)>,
+    accidental: Vec<(&'static str, String)>,
+}
+
+impl Missing {
+    fn of(pass: &Pass<'_>, works: bool) -> Self {
+        let before = Before(pass.cluster.status.as_ref());
+        let mut missing = Self::default();
+        missing.add("ShardBelowReplicas", notes(pass.plan, NoteKind::BelowReplicas), false);
+        missing.add("ShardBelowReplicas", notes(pass.plan, NoteKind::Returning), before.expects(works));
+        let (coming, silent) = missing_sentinels(pass.world);
+        missing.add("SentinelsMissing", silent, false);
+        missing.add("SentinelsMissing", coming, before.expects(works));
+        let short = |servers: &&Servers| servers.exists && servers.ready < servers.wanted;
+        for servers in pass.world.servers.iter().filter(short) {
+            let message = format!("{}: {} of {} ready", servers.role, servers.ready, servers.wanted);
+            missing.add("ServersMissing", Some(message), before.expects_servers(servers, works));
+        }
+        missing
     }
-    if pass.has_written {
-        return Answer::new(true, "Applying", "objects were written");
+
+    fn add(&mut self, reason: &'static str, message: Option<String>, is_expected: bool) {
+        let list = if is_expected { &mut self.expected } else { &mut self.accidental };
+        list.extend(message.map(|message| (reason, message)));
     }
-    Answer::new(false, "UpToDate", "all objects are as the spec says")
 }
 
 /// Is something less than it should be?
-fn degraded(pass: &Pass<'_>) -> Answer {
+fn degraded(pass: &Pass<'_>, missing: &Missing) -> Answer {
     let world = pass.world;
     let mut found: Vec<(String, String)> = Vec::new();
     let mut find = |reason: &str, message: Option<String>| {
@@ -206,11 +247,8 @@ fn degraded(pass: &Pass<'_>) -> Answer {
     for (pod, trouble) in troubles(world) {
         find(&reason_of(trouble), Some(format!("pod {pod}: {}", trouble.message)));
     }
-    find("ShardBelowReplicas", notes(pass.plan, NoteKind::BelowReplicas));
-    find("SentinelsMissing", missing_sentinels(world));
-    for servers in world.servers.iter().filter(|servers| servers.exists && servers.ready < servers.wanted) {
-        let message = format!("{}: {} of {} ready", servers.role, servers.ready, servers.wanted);
-        find("ServersMissing", Some(message));
+    for (reason, message) in &missing.accidental {
+        find(reason, Some(message.clone()));
     }
     let Some((reason, _)) = found.first() else {
         return Answer::new(false, "AsWanted", "everything is as it should be");
@@ -219,13 +257,17 @@ fn degraded(pass: &Pass<'_>) -> Answer {
     Answer::new(true, reason.clone(), messages.join("; "))
 }
 
-fn missing_sentinels(world: &World) -> Option<String> {
-    let silent: Vec<_> = world
-        .sentinels
-        .iter()
-        .filter_map(|sentinel| Some(format!("{} ({})", sentinel.name, sentinel.masters.as_ref().err()?)))
-        .collect();
-    (!silent.is_empty()).then(|| format!("Sentinels that do not answer: {}", silent.join(", ")))
+/// Those that come or go, and those that should answer.
+fn missing_sentinels(world: &World) -> (Option<String>, Option<String>) {
+    let silent =
+        world.sentinels.iter().filter_map(|sentinel| Some((sentinel, sentinel.masters.as_ref().err()?)));
+    let comes = |sentinel: &Sentinel| sentinel.pod.as_ref().is_none_or(Pod::comes_or_goes);
+    let (coming, silent): (Vec<_>, Vec<_>) = silent.partition(|(sentinel, _)| comes(sentinel));
+    let coming: Vec<_> = coming.into_iter().map(|(sentinel, _)| sentinel.name.as_str()).collect();
+    let silent: Vec<_> =
+        silent.into_iter().map(|(sentinel, why)| format!("{} ({why})", sentinel.name)).collect();
+    let told = |what, names: String| (!names.is_empty()).then(|| format!("{what} {names}"));
+    (told("waits for", coming.join(", ")), told("Sentinels that do not answer:", silent.join(", ")))
 }
 
 fn troubles(world: &World) -> impl Iterator<Item = (&str, &Trouble)> {

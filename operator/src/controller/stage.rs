@@ -20,7 +20,7 @@ pub fn stage(objects: &mut Objects, names: &Names, live: &Children, world: &Worl
     for shard in &world.shards {
         let name = names.shard(shard.index);
         let Some(found) = live.stateful_set(&name) else { continue };
-        let Some(wanted) = objects.stateful_sets.iter_mut().find(|set| set.name_any() == name) else {
+        let Some(wanted) = objects.owned.stateful_sets.iter_mut().find(|set| set.name_any() == name) else {
             continue;
         };
         let present = found.spec.as_ref().and_then(|spec| spec.replicas).unwrap_or(0);

@@ -9,6 +9,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::world::{Shard, World};
+use crate::build::WatchSettings;
 use crate::sentinels::{Command, MasterSeen};
 
 #[cfg(test)]
@@ -25,21 +26,6 @@ const STRANGERS_AFTER: Duration = Duration::from_secs(180);
 
 /// Between two repairs by `REMOVE`: the Sentinel must have found all others and all replicas again.
 const BETWEEN_REPLACEMENTS: Duration = Duration::from_secs(30);
-
-/// How Sentinels watch a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Settings {
-    /// How many Sentinels must agree that a primary is down.
-    pub quorum: usize,
-    /// `down-after-milliseconds`.
-    pub down_after_ms: u64,
-    /// `failover-timeout`.
-    pub failover_timeout_ms: u64,
-    /// `parallel-syncs`.
-    pub parallel_syncs: usize,
-    /// The port of Redis.
-    pub port: u16,
-}
 
 /// Something to set right at one Sentinel, about one shard.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -101,7 +87,7 @@ impl Suspicions {
 /// Plans repairs. What is suspected is kept in `suspicions`.
 pub fn repairs(
     world: &World,
-    settings: &Settings,
+    settings: &WatchSettings,
     suspicions: &mut Suspicions,
     now: Duration,
 ) -> Vec<Repair> {
@@ -136,7 +122,7 @@ pub fn repairs(
     repairs
 }
 
-fn fault(world: &World, shard: &Shard, settings: &Settings, seen: Option<&MasterSeen>) -> Option<Fault> {
+fn fault(world: &World, shard: &Shard, settings: &WatchSettings, seen: Option<&MasterSeen>) -> Option<Fault> {
     let Some(seen) = seen else { return Some(Fault::Unwatched) };
     let open = shard.primary().map(|(member, _)| member.host.as_str());
     if open.is_some_and(|host| host != seen.host) {
@@ -185,7 +171,7 @@ fn others_agree(world: &World, shard: &Shard, except: &str) -> bool {
 
 /// The commands of a repair.
 #[must_use]
-pub fn commands(repair: &Repair, master: &str, settings: &Settings, password: &str) -> Vec<Command> {
+pub fn commands(repair: &Repair, master: &str, settings: &WatchSettings, password: &str) -> Vec<Command> {
     let mut commands = Vec::new();
     if repair.fault.replaces() {
         commands.push(Command::Remove { name: master.to_owned() });

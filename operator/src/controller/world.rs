@@ -81,6 +81,8 @@ pub struct Pod {
     pub is_ready: bool,
     /// Its main container runs.
     pub is_running: bool,
+    /// It was made a short while ago, and none of its containers has ended yet.
+    pub is_young: bool,
     /// Why it does not run, if Kubernetes says so.
     pub trouble: Option<Trouble>,
 }
@@ -120,6 +122,8 @@ pub struct Servers {
     pub updated: i32,
     /// How many there are, old ones included.
     pub total: i32,
+    /// How many are starting.
+    pub starting: i32,
     /// The Deployment's controller has seen its newest spec.
     pub is_observed: bool,
     /// The first pod that does not run, and why.
@@ -180,6 +184,14 @@ impl Shard {
     /// Members that do not do their part, each with the reason.
     pub fn missing(&self) -> impl Iterator<Item = (&Member, String)> {
         self.members.iter().filter(|member| !self.is_in_sync(member)).map(|member| (member, member.why()))
+    }
+}
+
+impl Pod {
+    /// It starts, or goes to make room for one that will, and nothing is wrong with it.
+    #[must_use]
+    pub const fn comes_or_goes(&self) -> bool {
+        self.trouble.is_none() && (self.is_young || self.is_terminating)
     }
 }
 

@@ -227,11 +227,15 @@ fn replicas_are_replaced_one_at_a_time_and_the_primary_hands_over_last() {
 
     let mut ending = all.clone();
     pod(&mut ending.members[1]).is_terminating = true;
-    check(vec![ending], &[], &[NoteKind::BelowReplicas, NoteKind::Rolling]);
+    check(vec![ending], &[], &[NoteKind::Returning, NoteKind::Rolling]);
 
     let mut gone = silent(all, 1);
     gone.members[1].pod = None;
-    check(vec![gone], &[], &[NoteKind::BelowReplicas, NoteKind::Rolling]);
+    check(vec![gone.clone()], &[], &[NoteKind::Returning, NoteKind::Rolling]);
+
+    let mut starting = gone;
+    starting.members[1].pod = Some(Pod { is_young: true, ..Pod::default() });
+    check(vec![starting], &[], &[NoteKind::Returning, NoteKind::Rolling]);
 
     let catching_up = out_of_sync(outdated(healthy(0), &[0, 2]), 1);
     check(vec![catching_up], &[], &[NoteKind::BelowReplicas, NoteKind::Rolling]);
@@ -321,7 +325,7 @@ fn members_to_come_do_not_hold_up_those_that_are_told_of_them() {
     to_come.pod = None;
     to_come.keeper = Err("no pod".to_owned());
     shard.members.push(to_come);
-    let kinds = [NoteKind::BelowReplicas, NoteKind::Rolling];
+    let kinds = [NoteKind::Returning, NoteKind::Rolling];
     check(vec![shard], &[deletes(0, 1, Why::Outdated)], &kinds);
 }
 

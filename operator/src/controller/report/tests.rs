@@ -45,6 +45,7 @@ fn healthy() -> World {
         ready: 2,
         updated: 2,
         total: 2,
+        starting: 0,
         is_observed: true,
         trouble: None,
     };
@@ -119,6 +120,95 @@ fn a_lost_replica_degrades_and_the_cluster_serves_on() {
         |world| world.shards[0].members[2].keeper = Err("no answer in time".to_owned()),
         [SERVING, UP_TO_DATE, ("True", "ShardBelowReplicas")],
     );
+}
+
+fn starts(world: &mut World, ordinal: usize) {
+    let member = &mut world.shards[0].members[ordinal];
+    member.keeper = Err("cannot be reached".to_owned());
+    member.pod = Some(Pod { is_young: true, ..Pod::default() });
+}
+
+/// The conditions of a cluster that sees these worlds, one after the other.
+#[track_caller]
+fn check_history(worlds: &[(&dyn Fn(&mut World), (&str, &str), (&str, &str))]) {
+    let mut cluster = cluster();
+    cluster.status = Some(report(&cluster, &healthy(), &[], at(0)));
+    for (step, (change, progressing, degraded)) in worlds.iter().enumerate() {
+        let mut world = healthy();
+        change(&mut world);
+        let status = report(&cluster, &world, &[], at(0));
+        let kinds = [ConditionType::Progressing, ConditionType::Degraded].map(|kind| find(&status, kind));
+        let found = kinds.each_ref().map(|(status, reason)| (status.as_str(), reason.as_str()));
+        assert_eq!(found, [*progressing, *degraded], "step {step}: {status:#?}");
+        cluster.status = Some(status);
+    }
+}
+
+const BELOW: (&str, &str) = ("True", "ShardBelowReplicas");
+const STARTING: (&str, &str) = ("True", "StartingPods");
+
+/// Breaks if a planned roll warns of the pod that it replaces.
+#[test]
+fn a_pod_that_the_operator_replaces_is_progress_until_it_is_back() {
+    let outdated = |world: &mut World, ordinal: usize| {
+        let pod = world.shards[0].members[ordinal].pod.as_mut().expect("there");
+        pod.is_outdated = true;
+    };
+    let rolling = ("True", "ReplacingShardPods");
+    check_history(&[
+        (&|world| outdated(world, 0), rolling, AS_WANTED),
+        (
+            &|world| {
+                outdated(world, 0);
+                world.shards[0].members[0].pod.as_mut().expect("there").is_terminating = true;
+                world.shards[0].members[0].keeper.as_mut().expect("answers").open = false;
+                world.shards[0].members[1].keeper.as_mut().expect("answers").open = true;
+            },
+            rolling,
+            AS_WANTED,
+        ),
+        (&|world| starts(world, 2), STARTING, AS_WANTED),
+        (&|_| (), UP_TO_DATE, AS_WANTED),
+    ]);
+}
+
+/// Breaks if a pod that someone killed counts as replaced by plan.
+#[test]
+fn a_pod_that_was_lost_degrades_until_it_is_back() {
+    check_history(&[
+        (&|world| world.shards[0].members[2].pod = None, UP_TO_DATE, BELOW),
+        (&|world| starts(world, 2), UP_TO_DATE, BELOW),
+        (&|_| (), UP_TO_DATE, AS_WANTED),
+    ]);
+}
+
+#[test]
+fn servers_that_are_added_are_progress_and_servers_that_are_lost_are_not() {
+    let short = |wanted: i32, ready: i32| {
+        move |world: &mut World| {
+            let servers = &mut world.servers[0];
+            (servers.wanted, servers.total, servers.updated) = (wanted, wanted, wanted);
+            (servers.ready, servers.starting) = (ready, wanted - ready);
+        }
+    };
+    check_history(&[
+        (&short(4, 2), STARTING, AS_WANTED),
+        (&short(4, 3), STARTING, AS_WANTED),
+        (&short(4, 4), UP_TO_DATE, AS_WANTED),
+        (&short(4, 3), UP_TO_DATE, ("True", "ServersMissing")),
+        (&short(4, 4), UP_TO_DATE, AS_WANTED),
+    ]);
+}
+
+#[test]
+fn a_new_cluster_waits_for_its_pods_and_is_not_degraded() {
+    let change = |world: &mut World| {
+        starts(world, 1);
+        world.sentinels[0].masters = Err("no pod".to_owned());
+        world.sentinels[0].pod = None;
+        (world.servers[0].ready, world.servers[0].starting) = (0, 2);
+    };
+    check(change, [("False", "NoFrontend"), STARTING, AS_WANTED]);
 }
 
 #[test]

@@ -6,6 +6,7 @@ use kube::api::ObjectMeta;
 use serde_json::json;
 
 use super::*;
+use crate::build::Owned;
 use crate::controller::world::{Member, Pod, Set, Shard};
 
 fn set(replicas: i32, members: &str) -> StatefulSet {
@@ -56,10 +57,11 @@ fn state(ordinal: usize) -> taba_keeper::api::StateAnswer {
 
 /// How many pods the StatefulSet is to have, out of three wanted.
 fn staged(live: &StatefulSet, world: &World) -> Option<i32> {
-    let mut objects = Objects { stateful_sets: vec![set(3, "a,b,c")], ..Objects::default() };
-    let live = Children { stateful_sets: vec![live.clone()], ..Children::default() };
+    let owned = |set: StatefulSet| Owned { stateful_sets: vec![set], ..Owned::default() };
+    let mut objects = Objects { owned: owned(set(3, "a,b,c")), ..Objects::default() };
+    let live = Children { owned: owned(live.clone()), ..Children::default() };
     stage(&mut objects, &Names::new("main", "ns", "cluster.local"), &live, world);
-    objects.stateful_sets[0].spec.as_ref().and_then(|spec| spec.replicas)
+    objects.owned.stateful_sets[0].spec.as_ref().and_then(|spec| spec.replicas)
 }
 
 #[test]

@@ -5,8 +5,13 @@ use taba_keeper::api::StateAnswer;
 use super::*;
 use crate::controller::world::{Member, Sentinel};
 
-const SETTINGS: Settings =
-    Settings { quorum: 2, down_after_ms: 3000, failover_timeout_ms: 9000, parallel_syncs: 3, port: 6379 };
+const SETTINGS: WatchSettings = WatchSettings {
+    quorum: 2,
+    down_after_ms: 3000,
+    failover_timeout_ms: 9000,
+    parallel_syncs: 3,
+    port: 6379,
+};
 
 fn host(ordinal: usize) -> String {
     format!("main-s0-{ordinal}.main-s0.ns.svc.cluster.local")
