@@ -17,24 +17,24 @@ const NAMESPACE: &str = "admission";
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/tabaclusters.taba.dev.yaml");
 const DEFINITION: &str = "crd/tabaclusters.taba.dev";
 
-/// Removes what this test brought, also after a failed assertion: its namespace, and the definition where there was
-/// none, because Helm would not take it over from us.
-struct Brought {
-    definition: bool,
+/// Removes what this test brought, also after a failed assertion: its namespace, and the definition, which Helm
+/// would not take over from us.
+struct Traces {
+    was_defined: bool,
 }
 
-impl Brought {
-    fn look() -> Result<Self> {
+impl Traces {
+    fn begin() -> Result<Self> {
         let found = run(&["kubectl", "get", DEFINITION, "--ignore-not-found", "-o", "name"])?;
-        Ok(Self { definition: found.is_empty() })
+        Ok(Self { was_defined: !found.is_empty() })
     }
 }
 
-impl Drop for Brought {
+impl Drop for Traces {
     fn drop(&mut self) {
         let words = ["kubectl", "delete", "namespace", NAMESPACE, "--ignore-not-found", "--wait=false"];
         let _ = xtask(&words).status();
-        if self.definition {
+        if !self.was_defined {
             let _ = xtask(&["kubectl", "delete", DEFINITION, "--ignore-not-found"]).status();
         }
     }
@@ -43,7 +43,7 @@ impl Drop for Brought {
 #[test]
 fn every_spec_gets_the_answer_it_deserves() -> Result<()> {
     let _cluster = Cluster::ensure()?;
-    let _brought = Brought::look()?;
+    let _traces = Traces::begin()?;
     // As the chart installs it: where that was done, this changes nothing.
     kubectl(&["apply", "--server-side", "--filename", CRD], "")?;
     kubectl(&["wait", "--for=condition=Established", DEFINITION, "--timeout=60s"], "")?;

@@ -22,7 +22,7 @@ use super::{PodTemplate, Quantity, Resources};
     ),
     validation = Rule::new(
         "!has(self.resources.limits.memory) || !isQuantity(string(self.resources.limits.memory)) || \
-         quantity(string(self.resources.limits.memory)).sign() < 1 || \
+         quantity(string(self.resources.limits.memory)).compareTo(quantity('0')) < 1 || \
          quantity(string(self.resources.limits.memory)).compareTo(quantity('128Mi')) >= 0"
     ).message("redis.resources.limits.memory must be at least 128Mi: raise it")
 )]
@@ -95,11 +95,11 @@ pub struct RedisSpec {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new(
-        "!isQuantity(string(self.size)) || quantity(string(self.size)).sign() < 1 || \
+        "!isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('0')) < 1 || \
          quantity(string(self.size)).compareTo(quantity('64Mi')) >= 0"
     ).message("storage.size must be at least 64Mi: raise it"),
     validation = Rule::new(
-        "!isQuantity(string(self.size)) || quantity(string(self.size)).sign() < 1 || \
+        "!isQuantity(string(self.size)) || quantity(string(self.size)).compareTo(quantity('0')) < 1 || \
          quantity(string(self.size)).compareTo(quantity(string(oldSelf.size))) >= 0"
     ).message("storage.size can only grow, because volumes cannot shrink: set it back to the old size or more"),
     validation = Rule::new(
