@@ -18,7 +18,7 @@ use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use taba_keeper::api::StateAnswer;
 
-use super::pods::pod;
+use super::pods::{is_new, pod};
 use super::world::{Member, Pod, Sentinel, Servers, Set, Shard, World};
 use crate::api::{Quantity, TabaCluster};
 use crate::build::{
@@ -222,6 +222,7 @@ fn servers(valid: &Valid, children: &Children, role: Role, now: Timestamp) -> Se
         updated: status.updated_replicas.unwrap_or(0),
         total: status.replicas.unwrap_or(0),
         starting,
+        is_young: found.is_some_and(|one| is_new(&one.metadata, now)),
         is_observed: found.is_some_and(|one| status.observed_generation >= one.metadata.generation),
         trouble,
     }

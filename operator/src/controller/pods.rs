@@ -3,6 +3,7 @@
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod as KubePod};
 use k8s_openapi::jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
+use kube::api::ObjectMeta;
 
 use super::world::{Pod, Trouble};
 
@@ -42,10 +43,15 @@ pub fn pod(found: &KubePod, newest: Option<&str>, now: Timestamp) -> Pod {
     }
 }
 
-fn is_young(found: &KubePod, now: Timestamp) -> bool {
-    let made = found.metadata.creation_timestamp.as_ref().map(|time| time.0);
-    let statuses = found.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+/// Whether something was made so lately that it may still be starting.
+pub(super) fn is_new(metadata: &ObjectMeta, now: Timestamp) -> bool {
+    let made = metadata.creation_timestamp.as_ref().map(|time| time.0);
     made.is_some_and(|made| now.duration_since(made) < YOUNG)
+}
+
+fn is_young(found: &KubePod, now: Timestamp) -> bool {
+    let statuses = found.status.as_ref().and_then(|status| status.container_statuses.as_ref());
+    is_new(&found.metadata, now)
         && !statuses.into_iter().flatten().any(|container| container.restart_count > 0)
 }
 

@@ -49,8 +49,9 @@ const AT_REST: Duration = Duration::from_secs(30);
 /// Longest wait after failures.
 const BACKOFF_MAX: Duration = Duration::from_secs(60);
 
-/// Acts that fail so often in a row are told in the status.
-const FAILED_ACTS_TOLD: u32 = 3;
+/// Acts that fail so often in a row are told in the status. Names and policies of new pods take some seconds to be
+/// known everywhere, and an act is tried every second.
+const FAILED_ACTS_TOLD: u32 = 10;
 
 /// Letters and digits of passwords and tokens: 190 bits.
 const SECRET_CHARS: usize = 32;

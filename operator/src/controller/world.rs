@@ -124,6 +124,8 @@ pub struct Servers {
     pub total: i32,
     /// How many are starting.
     pub starting: i32,
+    /// The Deployment was made a short while ago, so its pods may still have to be.
+    pub is_young: bool,
     /// The Deployment's controller has seen its newest spec.
     pub is_observed: bool,
     /// The first pod that does not run, and why.

@@ -21,7 +21,8 @@ impl Before<'_> {
     /// Whether these servers are starting, and not fewer than they were.
     pub(super) fn expects_servers(self, servers: &Servers, now: bool) -> bool {
         let grows = !self.is(ConditionType::Degraded) && servers.ready >= self.ready(&servers.role);
-        servers.ready.saturating_add(servers.starting) >= servers.wanted && (grows || self.expects(now))
+        let all_come = servers.is_young || servers.ready.saturating_add(servers.starting) >= servers.wanted;
+        servers.trouble.is_none() && all_come && (grows || self.expects(now))
     }
 
     fn is(self, kind: ConditionType) -> bool {

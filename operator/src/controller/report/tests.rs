@@ -46,6 +46,7 @@ fn healthy() -> World {
         updated: 2,
         total: 2,
         starting: 0,
+        is_young: false,
         is_observed: true,
         trouble: None,
     };
@@ -206,7 +207,7 @@ fn a_new_cluster_waits_for_its_pods_and_is_not_degraded() {
         starts(world, 1);
         world.sentinels[0].masters = Err("no pod".to_owned());
         world.sentinels[0].pod = None;
-        (world.servers[0].ready, world.servers[0].starting) = (0, 2);
+        (world.servers[0].ready, world.servers[0].is_young) = (0, true);
     };
     check(change, [("False", "NoFrontend"), STARTING, AS_WANTED]);
 }
