@@ -236,7 +236,7 @@ fn a_claim_template_keeps_the_size_it_was_made_with_and_claims_grow() {
 #[test]
 fn volumes_go_with_the_cluster_only_if_the_user_said_so() {
     for (cluster, expected) in [(bare(), "Retain"), (full(), "Delete")] {
-        for set in built(&cluster).stateful_sets {
+        for set in built(&cluster).owned.stateful_sets {
             let policy = set.spec.and_then(|spec| spec.persistent_volume_claim_retention_policy);
             let policy = policy.expect("a policy");
             assert_eq!(policy.when_deleted.as_deref(), Some(expected));
