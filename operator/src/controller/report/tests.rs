@@ -129,9 +129,12 @@ fn starts(world: &mut World, ordinal: usize) {
     member.pod = Some(Pod { is_young: true, ..Pod::default() });
 }
 
+/// A change of the world, and what two conditions say then: status and reason.
+type Step<'a> = (&'a dyn Fn(&mut World), (&'a str, &'a str), (&'a str, &'a str));
+
 /// The conditions of a cluster that sees these worlds, one after the other.
 #[track_caller]
-fn check_history(worlds: &[(&dyn Fn(&mut World), (&str, &str), (&str, &str))]) {
+fn check_history(worlds: &[Step<'_>]) {
     let mut cluster = cluster();
     cluster.status = Some(report(&cluster, &healthy(), &[], at(0)));
     for (step, (change, progressing, degraded)) in worlds.iter().enumerate() {
