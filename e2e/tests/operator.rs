@@ -2,7 +2,7 @@
 //!
 //! ```sh
 //! cargo xtask test kubernetes                     # this and all other tests that need a cluster
-//! TABA_XTASK=target/debug/xtask cargo test -p taba-e2e --features kubernetes --test operator -- bare
+//! TABA_XTASK=$PWD/target/debug/xtask cargo test -p taba-e2e --features kubernetes --test operator -- bare
 //! ```
 //!
 //! Uses the cluster that is up, or else starts one and removes it. With `TABA_E2E_REUSE=1` the images and the chart
