@@ -88,7 +88,7 @@ pub fn start(options: &Options) -> Result<Started> {
 fn first_answer(options: &Options) -> Result<Ledger> {
     let http = reader::http(REQUEST_PATIENCE);
     let url = format!("{}{}", options.url, QUERIES[0]);
-    until(options.patience, || reader::totals(&http, &url)?.context("the answer is incomplete"))
+    until(options.patience, PAUSE, || reader::totals(&http, &url)?.context("the answer is incomplete"))
         .context("wait for a first complete answer")
 }
 
@@ -154,7 +154,7 @@ impl Run {
         for query in QUERIES {
             let url = format!("{}{query}", self.options.url);
             let mut last = None;
-            let equal = until(self.options.patience, || {
+            let equal = until(self.options.patience, PAUSE, || {
                 let found = difference(&http, &url, ledger)?;
                 let is_none = found.is_none();
                 last = Some(found);
@@ -173,7 +173,11 @@ impl Run {
     }
 }
 
-fn until<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
+/// Tries until it works, at most for `patience`, with a pause between tries.
+///
+/// # Errors
+/// What was wrong at the last try.
+pub fn until<T>(patience: Duration, pause: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
     let deadline = Instant::now() + patience;
     loop {
         match attempt() {
@@ -181,7 +185,7 @@ fn until<T>(patience: Duration, mut attempt: impl FnMut() -> Result<T>) -> Resul
             Err(error) if Instant::now() > deadline => {
                 return Err(error.context(format!("not within {patience:?}")));
             }
-            Err(_) => std::thread::sleep(PAUSE),
+            Err(_) => std::thread::sleep(pause),
         }
     }
 }

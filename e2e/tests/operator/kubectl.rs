@@ -1,6 +1,6 @@
 //! `kubectl` of the test cluster, and waiting.
 
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use serde_json::Value;
@@ -52,15 +52,6 @@ pub fn is_true(object: &Value, kind: &str) -> bool {
 }
 
 /// Tries until it works, at most for `bound`; an error says what is not so yet.
-pub fn until<T>(what: &str, bound: Duration, mut attempt: impl FnMut() -> Result<T>) -> Result<T> {
-    let end = Instant::now() + bound;
-    loop {
-        match attempt() {
-            Ok(done) => return Ok(done),
-            Err(error) if Instant::now() > end => {
-                return Err(error.context(format!("waited {bound:?} in vain: {what}")));
-            }
-            Err(_) => std::thread::sleep(PAUSE),
-        }
-    }
+pub fn until<T>(what: &str, bound: Duration, attempt: impl FnMut() -> Result<T>) -> Result<T> {
+    taba_e2e::check::until(bound, PAUSE, attempt).with_context(|| format!("in vain: {what}"))
 }
