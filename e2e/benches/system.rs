@@ -34,7 +34,26 @@ const BENCHMARKS: &[Benchmark] = &[
     ),
     (&["query_redis_p50", "query_redis_p99", "fresh_redis"], cluster::query),
     (&["redis_bytes"], cluster::bytes),
-    (&["cpu_redis", "growth_shards", "growth_servers"], cluster::growth),
+    (
+        &[
+            "cpu_redis",
+            "cpu_redis.servers",
+            "cpu_redis.primaries",
+            "cpu_redis.replicas",
+            "cpu_redis.idle",
+            "growth_shards",
+            "growth_shards.servers",
+            "growth_shards.primaries",
+            "growth_shards.replicas",
+            "growth_shards.idle",
+            "growth_servers",
+            "growth_servers.servers",
+            "growth_servers.primaries",
+            "growth_servers.replicas",
+            "growth_servers.idle",
+        ],
+        cluster::growth,
+    ),
 ];
 
 fn main() -> Result<()> {

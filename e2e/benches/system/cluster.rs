@@ -50,6 +50,13 @@ struct Cpu {
     senders: f64,
 }
 
+impl Cpu {
+    /// What servers, primaries and replicas used after `before`.
+    fn since(&self, before: &Self) -> [f64; 3] {
+        [self.servers - before.servers, self.primaries - before.primaries, self.replicas - before.replicas]
+    }
+}
+
 impl Bench {
     fn start(shards: usize, servers: usize) -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder")?;
@@ -128,20 +135,22 @@ fn calm(server: &Daemon) {
     server.relaunch(launch);
 }
 
+/// With its ended children: Redis forks to rewrite its append-only file.
 fn cpu_of(pid: i32) -> Result<f64> {
-    ticks(&format!("/proc/{pid}/stat"), 11)
+    ticks(&format!("/proc/{pid}/stat"), 11, 4)
 }
 
 /// Of the senders, which were waited for.
 fn cpu_of_ended_children() -> Result<f64> {
-    ticks("/proc/self/stat", 13)
+    ticks("/proc/self/stat", 13, 2)
 }
 
-/// Two times that follow each other in a `stat` file, in seconds; `first` counts from the state on.
-fn ticks(path: &str, first: usize) -> Result<f64> {
+/// Times that follow each other in a `stat` file, in seconds; `first` counts from the state on.
+fn ticks(path: &str, first: usize, count: usize) -> Result<f64> {
     let stat = fs::read_to_string(path).with_context(|| format!("read {path}"))?;
     let (_, after_name) = stat.rsplit_once(')').context("find the name")?;
-    let fields: Vec<f64> = after_name.split_whitespace().skip(first).take(2).flat_map(str::parse).collect();
+    let fields: Vec<f64> =
+        after_name.split_whitespace().skip(first).take(count).flat_map(str::parse).collect();
     Ok(fields.iter().sum::<f64>() / TICKS)
 }
 
@@ -252,11 +261,36 @@ impl Bench {
     }
 }
 
-/// CPU seconds of servers and Redis per million events, with four of something over one of it.
+/// CPU seconds of servers and Redis per million events, with four of something over one of it; how they divide,
+/// and what a cluster without load takes.
 pub fn growth(report: &mut Report) -> Result<()> {
-    let cost = |shards, servers| -> Result<Vec<f64>> {
+    let one = Costs::measure(1, 1)?;
+    one.report(report, "cpu_redis");
+    report.figure("cpu_redis", "s/M", Limit::None, &one.sums());
+    let base = quantile(&mut one.sums(), 0.5);
+    for (name, shards, servers) in [("growth_shards", 4, 1), ("growth_servers", 1, 4)] {
+        let costs = Costs::measure(shards, servers)?;
+        let ratios: Vec<f64> = costs.sums().iter().map(|cost| cost / base).collect();
+        report.figure(name, "ratio", Limit::AtMost(1.10), &ratios);
+        costs.report(report, name);
+    }
+    Ok(())
+}
+
+/// Of servers, primaries and replicas: CPU seconds per million events in each turn, and cores at rest.
+struct Costs {
+    turns: Vec<[f64; 3]>,
+    idle: f64,
+}
+
+impl Costs {
+    fn measure(shards: usize, servers: usize) -> Result<Self> {
+        const REST: Duration = Duration::from_secs(5);
         let bench = Bench::start(shards, servers)?;
-        let mut costs = Vec::new();
+        let before = bench.cpu()?;
+        sleep(REST);
+        let idle = bench.cpu()?.since(&before).iter().sum::<f64>() / REST.as_secs_f64();
+        let mut turns = Vec::new();
         for turn in 0..=TURNS {
             let before = bench.cpu()?;
             // As much in all, however many servers share it.
@@ -265,24 +299,23 @@ pub fn growth(report: &mut Report) -> Result<()> {
                 (0..servers).map(|server| Sender::start(&plan(server))).collect::<Result<_>>()?;
             let sent = senders.into_iter().map(|sender| Ok(sender.finish()?.events)).sum::<Result<u64>>()?;
             bench.wait_until_applied()?;
-            let after = bench.cpu()?;
-            let used = [
-                after.servers - before.servers,
-                after.primaries - before.primaries,
-                after.replicas - before.replicas,
-            ];
+            let used = bench.cpu()?.since(&before);
             if turn > 0 {
-                costs.push(used.iter().sum::<f64>() * 1e6 / sent as f64);
+                turns.push(used.map(|used| used * 1e6 / sent as f64));
             }
         }
-        Ok(costs)
-    };
-    let one = cost(1, 1)?;
-    report.figure("cpu_redis", "s/M", Limit::None, &one);
-    let base = quantile(&mut one.clone(), 0.5);
-    for (name, shards, servers) in [("growth_shards", 4, 1), ("growth_servers", 1, 4)] {
-        let ratios: Vec<f64> = cost(shards, servers)?.iter().map(|cost| cost / base).collect();
-        report.figure(name, "ratio", Limit::AtMost(1.10), &ratios);
+        Ok(Self { turns, idle })
     }
-    Ok(())
+
+    fn sums(&self) -> Vec<f64> {
+        self.turns.iter().map(|parts| parts.iter().sum()).collect()
+    }
+
+    fn report(&self, report: &mut Report, name: &str) {
+        for (at, part) in ["servers", "primaries", "replicas"].iter().enumerate() {
+            let costs: Vec<f64> = self.turns.iter().map(|parts| parts[at]).collect();
+            report.figure(&format!("{name}.{part}"), "s/M", Limit::None, &costs);
+        }
+        report.figure(&format!("{name}.idle"), "cores", Limit::None, &[self.idle]);
+    }
 }

@@ -92,6 +92,7 @@ user sentinel on >{password} {SENTINEL_MAY}
         ("repl-backlog-size", "64mb"),
         ("client-output-buffer-limit", "replica 256mb 128mb 60"),
         ("shutdown-timeout", "10"),
+        ("auto-aof-rewrite-min-size", "256mb"),
     ] {
         if !config.redis_lines.lines().any(|line| line.split_whitespace().next() == Some(name)) {
             writeln!(text, "{name} {value}").expect("a string takes everything");
