@@ -38,7 +38,8 @@ pub fn each_kind_of_pod_dies_under_traffic(stage: &mut Stage) -> Result<()> {
     stage.judge(checker).map(drop)
 }
 
-fn pick(taba: &Taba, victim: &str) -> Result<Pod> {
+/// A pod of a component, or a `replica` or the `primary` of the first shard, as it is now.
+pub fn pick(taba: &Taba, victim: &str) -> Result<Pod> {
     let primary = taba.primary(0)?;
     let pod = match victim {
         "primary" => Some(primary),
@@ -48,7 +49,8 @@ fn pick(taba: &Taba, victim: &str) -> Result<Pod> {
     pod.with_context(|| format!("no {victim} is there"))
 }
 
-/// Deletes a pod, `suddenly` as when its node is given up.
+/// Deletes a pod, `suddenly` as when its node is given up: another one of its name may start at once, while what ran
+/// in this one still gets SIGTERM and its grace.
 pub fn delete(namespace: &str, pod: &str, suddenly: bool) -> Result<()> {
     let force = if suddenly { &["--grace-period=0", "--force"][..] } else { &[] };
     kubectl(&[&["delete", "pod", pod, "--namespace", namespace, "--wait=false"], force].concat()).map(drop)
