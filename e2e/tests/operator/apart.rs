@@ -79,7 +79,8 @@ fn exchange_addresses(clusters: &[Taba]) -> Result<usize> {
     }
     let addresses: BTreeSet<_> = before.iter().flat_map(|(_, pods)| pods).map(|pod| &pod.ip[..]).collect();
     until("all addresses are free", FREED, || {
-        let kept: Vec<_> = address_files()?.into_iter().filter(|file| addresses.contains(name(file))).collect();
+        let kept: Vec<_> =
+            address_files()?.into_iter().filter(|file| addresses.contains(name(file))).collect();
         ensure!(kept.is_empty(), "kept: {kept:?}");
         Ok(())
     })?;

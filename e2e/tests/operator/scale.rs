@@ -92,8 +92,7 @@ pub fn ten_clusters_cost_the_operator_little(stage: &mut Stage) -> Result<()> {
 
 /// Thousandths of a core, and Mi.
 fn operator_usage() -> Result<(u64, u64)> {
-    let said =
-        kubectl(&["top", "pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE, "--no-headers"])?;
+    let said = kubectl(&["top", "pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE, "--no-headers"])?;
     let usage: Vec<_> = said.split_whitespace().collect();
     let [_, cpu, memory] = usage[..] else { bail!("not one line: {said}") };
     let cpu = cpu.strip_suffix('m').and_then(|number| number.parse().ok()).context("CPU in thousandths")?;
