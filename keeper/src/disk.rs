@@ -3,7 +3,7 @@
 //! One small JSON file, replaced as a whole and synced, so that it is either the old or the new one. A
 //! promise is here before anyone is told of it.
 
-use std::fs::{self, File};
+use std::fs::{self, File, TryLockError};
 use std::io::{self, Write as _};
 use std::path::{Path, PathBuf};
 
@@ -13,9 +13,30 @@ use thiserror::Error;
 use crate::shard::Position;
 
 const FILE: &str = "keeper.json";
+/// Empty; whose keeper has it locked may write to the folder.
+const HOLD_FILE: &str = "keeper.lock";
 
 /// The layout of the file.
 const VERSION: u32 = 1;
+
+/// Makes the folder this process's own as long as the file is open; none while another has it. Two that write one
+/// append-only file ruin it, and two there can be: a pod that was deleted by force ends in its own time, while its
+/// successor starts on the same volume.
+pub fn hold(folder: &Path) -> Result<Option<File>, DiskError> {
+    let path = folder.join(HOLD_FILE);
+    let write = |source| DiskError::Write { path: path.clone(), source };
+    fs::create_dir_all(folder).map_err(write)?;
+    let file = File::create(&path).map_err(write)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(file)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        // Some network file systems have no locks, and nothing better.
+        Err(TryLockError::Error(error)) => {
+            tracing::warn!(%error, file = %path.display(), "the folder cannot be locked");
+            Ok(Some(file))
+        }
+    }
+}
 
 /// What was promised last: to follow nobody of an older term.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -168,6 +189,15 @@ mod tests {
         fs::remove_dir_all(folder.path()).expect("removed");
         disk.change(|notes| notes.promise.term = 8).expect_err("no folder");
         assert_eq!(disk.notes().promise, promise);
+    }
+
+    #[test]
+    fn a_folder_is_held_by_one_until_it_lets_go() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let first = hold(folder.path()).expect("locked").expect("free");
+        assert!(hold(folder.path()).expect("looked at").is_none());
+        drop(first);
+        assert!(hold(folder.path()).expect("locked").is_some());
     }
 
     #[test]

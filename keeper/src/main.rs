@@ -1,19 +1,26 @@
 //! The `taba-keeper` binary: reads flags, runs until SIGTERM, hands over, stops Redis. As `taba-keeper install`
 //! and `taba-keeper sentinel-config` it prepares pods.
 
+use std::fs::File;
+use std::path::Path;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::Parser as _;
 use taba_keeper::config::{Args, Config};
+use taba_keeper::disk;
 use taba_keeper::http;
 use taba_keeper::install::{InstallArgs, install};
 use taba_keeper::keeper::Keeper;
 use taba_keeper::sentinel_config::{self, SentinelConfigArgs};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 use tracing_subscriber::EnvFilter;
+
+/// Between two looks whether the folder is free.
+const HOLD_RETRY: Duration = Duration::from_millis(200);
 
 fn main() -> anyhow::Result<()> {
     // The keeper itself has no word of its own, so that its flags stand behind the program's name.
@@ -41,6 +48,12 @@ async fn keep(args: Args) -> anyhow::Result<()> {
 
     let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
     let mut interrupt = signal(SignalKind::interrupt()).context("catch SIGINT")?;
+    // Declared first, so let go last.
+    let _hold = tokio::select! {
+        held = hold(&config.data) => held?,
+        _ = terminate.recv() => return Ok(()),
+        _ = interrupt.recv() => return Ok(()),
+    };
     let listener =
         TcpListener::bind(config.listen).await.with_context(|| format!("listen on {}", config.listen))?;
     let keeper = Keeper::start(config).context("start")?;
@@ -56,4 +69,18 @@ async fn keep(args: Args) -> anyhow::Result<()> {
     keeper.stop().await;
     info!("stopped");
     Ok(())
+}
+
+/// Waits until no other keeper has the folder.
+async fn hold(folder: &Path) -> anyhow::Result<File> {
+    if let Some(file) = disk::hold(folder).context("hold the folder")? {
+        return Ok(file);
+    }
+    warn!(folder = %folder.display(), "another keeper still has the folder");
+    loop {
+        tokio::time::sleep(HOLD_RETRY).await;
+        if let Some(file) = disk::hold(folder).context("hold the folder")? {
+            return Ok(file);
+        }
+    }
 }

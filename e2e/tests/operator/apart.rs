@@ -1,17 +1,23 @@
 //! Several clusters side by side, which lose all their addresses to each other.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::ffi::OsStr;
 use std::fs;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 
 use crate::bed::Stage;
-use crate::kubectl::kubectl;
+use crate::kubectl::{kubectl, until};
+use crate::nodes::{Uncordon, nodes};
 use crate::taba::{Taba, small_but};
 
 /// The nodes' folders. In them each keeps the address it gave last, and gives the next one in turn, which nobody had.
 const NODES: &str = "/var/lib/taba-cluster";
+/// A member of a shard has ninety seconds to end.
+const FREED: Duration = Duration::from_secs(180);
 /// Rounds in which addresses may change owners. One is nearly always enough.
 const ROUNDS: usize = 4;
 
@@ -62,14 +68,24 @@ fn shard_ids(clusters: &[Taba]) -> Result<Vec<String>> {
     clusters.iter().map(id).collect()
 }
 
-/// Deletes all pods of all clusters at once; how many then have an address that was another cluster's.
+/// Deletes all pods of all clusters at once; how many then have an address that was another cluster's. New pods start
+/// only when all old addresses are free, or they would get others.
 fn exchange_addresses(clusters: &[Taba]) -> Result<usize> {
     let before = owners(clusters)?;
-    forget_last_addresses()?;
+    let closed = nodes()?.into_iter().map(Uncordon::after_cordon).collect::<Result<Vec<_>>>()?;
     for namespace in clusters.iter().map(|taba| &taba.namespace).collect::<BTreeSet<_>>() {
         let words = ["delete", "pods", "--selector=app.kubernetes.io/name=taba", "--namespace", namespace];
         kubectl(&[&words[..], &["--grace-period=0", "--force", "--wait=false"]].concat())?;
     }
+    let addresses: BTreeSet<_> = before.iter().flat_map(|(_, pods)| pods).map(|pod| &pod.ip[..]).collect();
+    until("all addresses are free", FREED, || {
+        let kept: Vec<_> =
+            address_files()?.into_iter().filter(|file| addresses.contains(name(file))).collect();
+        ensure!(kept.is_empty(), "kept: {kept:?}");
+        Ok(())
+    })?;
+    forget_last_addresses()?;
+    drop(closed);
     for (taba, (_, pods)) in clusters.iter().zip(&before) {
         for pod in pods.iter().filter(|pod| matches!(pod.component.as_str(), "redis" | "sentinel")) {
             taba.healed_after(pod)?;
@@ -88,17 +104,21 @@ fn owners(clusters: &[Taba]) -> Result<Vec<(usize, Vec<crate::taba::Pod>)>> {
 
 /// Makes each node begin again with its lowest free address.
 fn forget_last_addresses() -> Result<()> {
+    let files = address_files()?;
+    let last: Vec<_> = files.iter().filter(|file| name(file).starts_with("last_reserved_ip")).collect();
+    ensure!(!last.is_empty(), "no node keeps its last address in {NODES}");
+    last.into_iter()
+        .try_for_each(|file| fs::remove_file(file).with_context(|| format!("remove {}", file.display())))
+}
+
+/// What nodes keep about addresses: a file with the name of each that is in use, and one with the last.
+fn address_files() -> Result<Vec<PathBuf>> {
     let nodes = fs::read_dir(NODES).with_context(|| format!("only a cluster of this machine: {NODES}"))?;
-    let mut forgotten = 0;
-    for networks in nodes.flatten().filter_map(|node| fs::read_dir(node.path().join("cni/networks")).ok()) {
-        for file in networks.flatten().filter_map(|network| fs::read_dir(network.path()).ok()).flatten() {
-            let file = file.context("read the folder of addresses")?.path();
-            if file.file_name().is_some_and(|name| name.to_string_lossy().starts_with("last_reserved_ip")) {
-                fs::remove_file(&file).with_context(|| format!("remove {}", file.display()))?;
-                forgotten += 1;
-            }
-        }
-    }
-    ensure!(forgotten > 0, "no node keeps its last address in {NODES}");
-    Ok(())
+    let networks = nodes.flatten().filter_map(|node| fs::read_dir(node.path().join("cni/networks")).ok());
+    let files = networks.flatten().flatten().filter_map(|network| fs::read_dir(network.path()).ok());
+    Ok(files.flatten().flatten().map(|file| file.path()).collect())
+}
+
+fn name(file: &Path) -> &str {
+    file.file_name().and_then(OsStr::to_str).unwrap_or_default()
 }

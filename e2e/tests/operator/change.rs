@@ -27,10 +27,13 @@ fn changes() -> [(Value, &'static [&'static str]); 16] {
         (json!({"redis": annotated}), &["redis"]),
         (json!({"redis": {"resources": {"limits": {"memory": "300Mi"}}}}), &["redis"]),
         (json!({"durability": "Fsync"}), &SERVERS_AND_SHARDS),
-        (json!({"durability": "Replicated"}), &SERVERS_AND_SHARDS),
-        (json!({"durability": "Primary"}), &SERVERS),
-        (json!({"imagePullPolicy": "IfNotPresent"}), &ALL),
-        (json!({"redis": {"replicas": 3}}), &["redis"]),
+        (json!({"durability": "Primary"}), &SERVERS_AND_SHARDS),
+        // Before more pods go: what only a primary holds may be lost with it.
+        (json!({"durability": "Replicated"}), &SERVERS),
+        // Not Kubernetes' own default, which would change nothing.
+        (json!({"imagePullPolicy": "Never"}), &ALL),
+        // Sentinels are told how many replicas may copy at once.
+        (json!({"redis": {"replicas": 3}}), &["redis", "sentinel"]),
         // Sentinels are told another quorum, all others more Sentinels.
         (json!({"sentinel": {"replicas": 5}}), &ALL),
         (json!({"deletionPolicy": "Delete"}), &[]),

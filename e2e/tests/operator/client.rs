@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use anyhow::{Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::kubectl::{apply, get, is_true, kubectl_with, until};
@@ -33,13 +33,15 @@ impl Client {
         kubectl_with(&words, input)
     }
 
-    /// Whether a port takes connections from here; one that a policy shields does not answer at all.
+    /// Whether a port takes connections from here; one that a policy shields does not answer at all. Whatever else
+    /// comes of it, a refusal too, says nothing about policies.
     pub fn reaches(&self, address: &str, port: u16) -> Result<bool> {
-        let script = format!(
-            "wget -q -T 3 -O /dev/null http://{address}:{port}/livez 2>/tmp/said && echo reached && exit 0\n\
-             grep -q -e 'timed out' -e \"can't connect\" /tmp/said && echo shielded || echo reached"
-        );
-        Ok(self.run(&script, "")?.trim() == "reached")
+        let script = format!("nc -w 5 {address} {port} -e true 2>&1 && echo reached || true");
+        match self.run(&script, "")?.trim() {
+            "reached" => Ok(true),
+            "nc: timed out" => Ok(false),
+            said => bail!("{address} port {port}: {said}"),
+        }
     }
 }
 

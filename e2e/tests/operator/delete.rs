@@ -5,7 +5,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::bed::{OPERATOR, OPERATOR_NAMESPACE, Stage};
+use crate::bed::{OPERATOR, OPERATOR_NAMESPACE, OPERATOR_PODS, Stage};
 use crate::kubectl::{kubectl, list, until};
 use crate::taba::{Taba, small};
 
@@ -72,6 +72,11 @@ impl Away {
     fn begin() -> Result<Self> {
         let away = Self;
         scale(0)?;
+        until("the operator is away", GONE, || {
+            let left = list(&["pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE])?.len();
+            ensure!(left == 0, "{left} pods are left");
+            Ok(())
+        })?;
         Ok(away)
     }
 }

@@ -6,8 +6,8 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use taba_e2e::rng::Rng;
 
-use crate::bed::{OPERATOR, OPERATOR_NAMESPACE, OPERATOR_PODS, Stage};
-use crate::kubectl::kubectl;
+use crate::bed::{OPERATOR_NAMESPACE, OPERATOR_PODS, Stage};
+use crate::kubectl::{get, kubectl, list, text, until};
 use crate::taba::{Pod, Taba, kill, small};
 
 const VICTIMS: [&str; 6] = ["frontend", "backend", "control", "sentinel", "replica", "primary"];
@@ -38,7 +38,8 @@ pub fn each_kind_of_pod_dies_under_traffic(stage: &mut Stage) -> Result<()> {
     stage.judge(checker).map(drop)
 }
 
-fn pick(taba: &Taba, victim: &str) -> Result<Pod> {
+/// A pod of a component, or a `replica` or the `primary` of the first shard, as it is now.
+pub fn pick(taba: &Taba, victim: &str) -> Result<Pod> {
     let primary = taba.primary(0)?;
     let pod = match victim {
         "primary" => Some(primary),
@@ -48,13 +49,18 @@ fn pick(taba: &Taba, victim: &str) -> Result<Pod> {
     pod.with_context(|| format!("no {victim} is there"))
 }
 
-/// Deletes a pod, `suddenly` as when its node is given up.
+/// Deletes a pod, `suddenly` as when its node is given up: another one of its name may start at once, while what ran
+/// in this one still gets SIGTERM and its grace.
 pub fn delete(namespace: &str, pod: &str, suddenly: bool) -> Result<()> {
     let force = if suddenly { &["--grace-period=0", "--force"][..] } else { &[] };
     kubectl(&[&["delete", "pod", pod, "--namespace", namespace, "--wait=false"], force].concat()).map(drop)
 }
 
 const DEATHS: usize = 6;
+/// The Lease by which operators agree on who acts.
+const LEASE: &str = "lease/taba-operator";
+/// A Lease that nobody gives back runs out after half a minute.
+const LEADS: Duration = Duration::from_secs(180);
 
 /// At moments that the seed chooses, while it replaces every pod there is.
 pub fn an_operator_that_dies_again_and_again_ends_what_it_began(stage: &mut Stage) -> Result<()> {
@@ -64,10 +70,12 @@ pub fn an_operator_that_dies_again_and_again_ends_what_it_began(stage: &mut Stag
     let mut rng = Rng::new(taba_e2e::rng::seed(5));
     taba.patch(&json!({"image": "localhost/taba:test2"}))?;
     for _ in 0..DEATHS {
+        // One that only waits for the Lease has nothing to leave undone.
+        let leader = until("an operator leads", LEADS, leader)?;
         std::thread::sleep(Duration::from_millis(rng.below(6000)));
-        let words = ["delete", "pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE];
-        kubectl(&[&words[..], &["--grace-period=0", "--force"]].concat())?;
-        kubectl(&["rollout", "status", OPERATOR, "--namespace", OPERATOR_NAMESPACE, "--timeout=180s"])?;
+        kill(&[&leader])?;
+        // Another pod starts at once; this one's container would have to wait longer each time.
+        delete(OPERATOR_NAMESPACE, &leader.name, true)?;
     }
     let took = taba.settled()?;
     let pods = taba.pods()?;
@@ -80,4 +88,13 @@ pub fn an_operator_that_dies_again_and_again_ends_what_it_began(stage: &mut Stag
         "{DEATHS} deaths during an upgrade, which ended {secs:.0} s after the last; gap {gap} ms"
     ));
     stage.judge(checker).map(drop)
+}
+
+/// The operator's pod that acts: a holder is called after its pod and its process.
+fn leader() -> Result<Pod> {
+    let lease = get(&[LEASE, "--namespace", OPERATOR_NAMESPACE])?;
+    let holder = text(&lease, "/spec/holderIdentity");
+    let pods = list(&["pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE])?;
+    let leader = pods.iter().map(Pod::read).find(|pod| holder.starts_with(&format!("{}_", pod.name)));
+    leader.with_context(|| format!("the Lease is of {holder:?}"))
 }

@@ -106,7 +106,8 @@ fn gap(checker: &Checker, moment: Moment) -> Result<String> {
     Ok(format!("gap {} ms", checker.gap_since(moment)?))
 }
 
-fn nodes() -> Result<Vec<String>> {
+/// Their names, of which there must be two.
+pub fn nodes() -> Result<Vec<String>> {
     let names: Vec<_> =
         list(&["nodes"])?.iter().map(|node| text(node, "/metadata/name").to_owned()).collect();
     ensure!(names.len() > 1, "one node is not enough: {names:?}");
@@ -162,7 +163,16 @@ impl Drop for Harm {
 }
 
 /// A node that takes no pods until this ends.
-struct Uncordon(String);
+pub struct Uncordon(String);
+
+impl Uncordon {
+    /// Lets it take none from now on.
+    pub fn after_cordon(node: String) -> Result<Self> {
+        let open = Self(node);
+        kubectl(&["cordon", &open.0])?;
+        Ok(open)
+    }
+}
 
 impl Drop for Uncordon {
     fn drop(&mut self) {

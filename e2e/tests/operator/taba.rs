@@ -49,7 +49,8 @@ pub struct Pod {
 }
 
 impl Pod {
-    fn read(pod: &Value) -> Self {
+    /// Reads one.
+    pub fn read(pod: &Value) -> Self {
         let own = |pointer: &str| text(pod, pointer).to_owned();
         let containers = ["initContainers", "containers"].map(|kind| pod["spec"][kind].as_array());
         let images = containers.into_iter().flatten().flatten().map(|one| text(one, "/image").to_owned());

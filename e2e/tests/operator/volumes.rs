@@ -3,7 +3,7 @@
 use anyhow::{Result, ensure};
 
 use crate::bed::Stage;
-use crate::kill::delete;
+use crate::kill::{delete, pick};
 use crate::kubectl::{get, kubectl, text};
 use crate::taba::{Pod, Taba, kill, small};
 
@@ -11,10 +11,8 @@ use crate::taba::{Pod, Taba, kill, small};
 pub fn a_lost_volume_is_filled_again(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
     let checker = stage.checker(&taba, None)?;
-    let primary = taba.primary(0)?;
-    let replica = taba.pods_of("redis")?.into_iter().find(|pod| pod.name != primary.name);
-    for (what, pod) in [("a replica", replica), ("the primary", Some(primary))] {
-        let Some(pod) = pod else { anyhow::bail!("there is no {what}") };
+    for (what, victim) in [("a replica", "replica"), ("the primary", "primary")] {
+        let pod = pick(&taba, victim)?;
         let moment = checker.now()?;
         let claim = format!("data-{}", pod.name);
         let before = volume(&taba, &claim)?;
@@ -26,6 +24,8 @@ pub fn a_lost_volume_is_filled_again(stage: &mut Stage) -> Result<()> {
             &taba.namespace,
             "--wait=false",
         ])?;
+        // With the power: deletion by force alone would let a primary hand over first.
+        kill(&[&pod])?;
         delete(&taba.namespace, &pod.name, true)?;
         taba.healed_after(&pod)?;
         ensure!(volume(&taba, &claim)? != before, "{claim} is the old one");
