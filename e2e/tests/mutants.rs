@@ -51,7 +51,7 @@ fn defects_are_caught_within_fifty_runs() {
         let mut options = Options::new(RUNS, seed(1), mutant_programs().to_owned());
         options.mutant = Some(mutant.to_owned());
         options.kind = kind;
-        options.parallel = (cores / 2).clamp(1, 4);
+        options.parallel = cores.clamp(1, 4);
         let count = Count::default();
         let summary = campaign::run(lab, &options, &count).expect("the lab runs");
         campaign::judge(&summary, &options).expect("the defect is noticed");
