@@ -1,5 +1,12 @@
 //! The other keepers, over HTTP. All are asked at once, each with a time-out.
+//!
+//! Whoever asks waits only briefly. The exchange with the other keeper is a task of its own, which may take longer:
+//! so a connection that is slow to make is there for the next question, and one whose answer is late is kept. Only
+//! what changes something is not sent any more when nobody waits: a vote asked for after its election would cut a
+//! member off that has followed since.
 
+use std::collections::HashMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -8,18 +15,34 @@ use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Request, StatusCode};
 use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
+use hyper_util::client::legacy::connect::{HttpConnector, capture_connection};
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use thiserror::Error;
-use tokio::time::timeout;
+use tokio::sync::Semaphore;
+use tokio::time::{Instant, timeout, timeout_at};
 
 use crate::api::StateAnswer;
 use crate::config::{Config, Member};
 
-/// Longest wait for one keeper.
-pub const PEER_TIMEOUT: Duration = Duration::from_millis(300);
+/// Longest wait for a connection to one keeper. Usually there is one, since each is asked for its state all the time.
+const CONNECTION_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// Longest wait for the answer after that, where it is at hand.
+const STATE_TIMEOUT: Duration = Duration::from_millis(300);
+
+/// The same where the other keeper has something to do: it writes to disk, tells its Redis, and a primary asks
+/// Sentinels first.
+const POST_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// Longest time from looking up the name to the answer; a name server may be asked twice, a second each.
+/// Afterwards the connection is given up.
+const EXCHANGE_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Most exchanges with one keeper at a time, and so connections. A keeper that is silent soon holds all of them,
+/// and a question then ends after [`CONNECTION_TIMEOUT`]: an election does not wait long for it.
+const EXCHANGES_MAX: usize = 4;
 
 /// Longest answer of a keeper.
 const ANSWER_BYTES_MAX: usize = 64 * 1024;
@@ -44,22 +67,31 @@ pub enum PeerError {
 /// The client.
 pub struct Peers {
     members: Vec<Member>,
+    /// By member: [`EXCHANGES_MAX`].
+    slots: HashMap<String, Arc<Semaphore>>,
     authorization: HeaderValue,
-    client: Client<HttpConnector, Full<Bytes>>,
+    client: HttpClient,
 }
+
+type HttpClient = Client<HttpConnector, Full<Bytes>>;
 
 impl Peers {
     /// A client for the members other than `config`'s own.
     #[must_use]
     pub fn new(config: &Config) -> Self {
         let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(PEER_TIMEOUT));
+        connector.set_connect_timeout(Some(EXCHANGE_TIMEOUT));
         connector.set_nodelay(true);
         let authorization = HeaderValue::try_from(format!("Bearer {}", config.token));
+        let mut client = Client::builder(TokioExecutor::new());
+        // What is sent again could be sent when nobody waits any more.
+        client.pool_max_idle_per_host(EXCHANGES_MAX).retry_canceled_requests(false);
+        let slots = |member: &Member| (member.name.clone(), Arc::new(Semaphore::new(EXCHANGES_MAX)));
         Self {
             members: config.others().cloned().collect(),
+            slots: config.members.iter().map(slots).collect(),
             authorization: authorization.expect("a secret has no character that a header cannot hold"),
-            client: Client::builder(TokioExecutor::new()).build(connector),
+            client: client.build(connector),
         }
     }
 
@@ -103,6 +135,7 @@ impl Peers {
         path: &str,
         body: Bytes,
     ) -> Result<T, PeerError> {
+        let changes = method != Method::GET;
         let uri = format!("http://{}:{}{path}", member.address.host, member.keeper_port);
         let request = Request::builder()
             .method(method)
@@ -111,20 +144,50 @@ impl Peers {
             .header(CONTENT_TYPE, "application/json")
             .body(Full::new(body))
             .map_err(|error| PeerError::Reach(error.into()))?;
-        timeout(PEER_TIMEOUT, self.exchange(request)).await.map_err(|_| PeerError::Silent)?
-    }
-
-    async fn exchange<T: DeserializeOwned>(&self, request: Request<Full<Bytes>>) -> Result<T, PeerError> {
-        let answer = self.client.request(request).await.map_err(|error| PeerError::Reach(error.into()))?;
-        let status = answer.status();
-        let body = Limited::new(answer.into_body(), ANSWER_BYTES_MAX)
-            .collect()
-            .await
-            .map_err(PeerError::Reach)?
-            .to_bytes();
+        let (status, body) = self.ask(member, request, changes).await?;
         if !status.is_success() {
             return Err(PeerError::Refused(status, String::from_utf8_lossy(&body).into_owned()));
         }
         serde_json::from_slice(&body).map_err(PeerError::Parse)
     }
+
+    /// Waits for a connection, then for the answer.
+    async fn ask(
+        &self,
+        member: &Member,
+        mut request: Request<Full<Bytes>>,
+        changes: bool,
+    ) -> Result<(StatusCode, Bytes), PeerError> {
+        let end = Instant::now() + CONNECTION_TIMEOUT;
+        let slot = Arc::clone(&self.slots[&member.name]).acquire_owned();
+        let slot = timeout_at(end, slot).await.map_err(|_| PeerError::Silent)?;
+        let mut connection = capture_connection(&mut request);
+        let exchange = exchange(self.client.clone(), request);
+        let exchange = tokio::spawn(async move {
+            let _slot = slot;
+            timeout(EXCHANGE_TIMEOUT, exchange).await.unwrap_or(Err(PeerError::Silent))
+        });
+        if timeout_at(end, connection.wait_for_connection_metadata()).await.is_err() {
+            if changes {
+                exchange.abort();
+            }
+            return Err(PeerError::Silent);
+        }
+        let answer = timeout(if changes { POST_TIMEOUT } else { STATE_TIMEOUT }, exchange).await;
+        answer.map_err(|_| PeerError::Silent)?.unwrap_or(Err(PeerError::Silent))
+    }
 }
+
+async fn exchange(
+    client: HttpClient,
+    request: Request<Full<Bytes>>,
+) -> Result<(StatusCode, Bytes), PeerError> {
+    let answer = client.request(request).await.map_err(|error| PeerError::Reach(error.into()))?;
+    let status = answer.status();
+    let body =
+        Limited::new(answer.into_body(), ANSWER_BYTES_MAX).collect().await.map_err(PeerError::Reach)?;
+    Ok((status, body.to_bytes()))
+}
+
+#[cfg(test)]
+mod tests;

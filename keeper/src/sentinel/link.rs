@@ -41,7 +41,6 @@ pub(super) struct Link {
     /// For answers: longer than any question waits.
     answer_timeout: Duration,
     state: Mutex<State>,
-    silences: AtomicU32,
 }
 
 enum State {
@@ -49,14 +48,21 @@ enum State {
     Down(Instant),
     /// A task is at it.
     Connecting,
-    Up(MultiplexedConnection),
+    Up(Connection),
+}
+
+#[derive(Clone)]
+struct Connection {
+    redis: MultiplexedConnection,
+    /// Questions without an answer in a row. Also tells this connection from others.
+    silences: Arc<AtomicU32>,
 }
 
 impl Link {
     /// Connects to nothing yet.
     pub(super) fn new(client: Client, answer_timeout: Duration) -> Arc<Self> {
         let state = Mutex::new(State::Down(Instant::now()));
-        Arc::new(Self { client, answer_timeout, state, silences: AtomicU32::new(0) })
+        Arc::new(Self { client, answer_timeout, state })
     }
 
     /// Asks, and waits so long for the answer, the connection included.
@@ -69,24 +75,24 @@ impl Link {
         let Ok(Some(mut connection)) = timeout_at(end, self.connection()).await else {
             return Asked::Silence;
         };
-        match timeout_at(end, command.query_async(&mut connection)).await {
+        match timeout_at(end, command.query_async(&mut connection.redis)).await {
             Ok(Ok(answer)) => {
-                self.silences.store(0, Ordering::Relaxed);
+                connection.silences.store(0, Ordering::Relaxed);
                 Asked::Answer(answer)
             }
             Ok(Err(error)) if !error.is_io_error() && !error.is_unrecoverable_error() => {
-                self.silences.store(0, Ordering::Relaxed);
+                connection.silences.store(0, Ordering::Relaxed);
                 Asked::Refusal(error)
             }
             Ok(Err(error)) => {
                 tracing::debug!(%error, "the connection to a sentinel broke");
-                self.hang_up();
+                self.hang_up(&connection);
                 Asked::Silence
             }
             Err(_) => {
-                if self.silences.fetch_add(1, Ordering::Relaxed) + 1 >= SILENCES_MAX {
+                if connection.silences.fetch_add(1, Ordering::Relaxed) + 1 >= SILENCES_MAX {
                     tracing::debug!("a sentinel is silent; its connection is given up");
-                    self.hang_up();
+                    self.hang_up(&connection);
                 }
                 Asked::Silence
             }
@@ -94,7 +100,7 @@ impl Link {
     }
 
     /// The connection; none if it cannot be made, or another question waits for it already.
-    async fn connection(self: &Arc<Self>) -> Option<MultiplexedConnection> {
+    async fn connection(self: &Arc<Self>) -> Option<Connection> {
         {
             let mut state = self.state.lock();
             match &*state {
@@ -108,7 +114,7 @@ impl Link {
         tokio::spawn(async move { link.connect().await }).await.ok()?
     }
 
-    async fn connect(&self) -> Option<MultiplexedConnection> {
+    async fn connect(&self) -> Option<Connection> {
         let config = AsyncConnectionConfig::new()
             .set_connection_timeout(Some(CONNECT_TIMEOUT))
             .set_response_timeout(Some(self.answer_timeout));
@@ -116,8 +122,8 @@ impl Link {
         // Looking up the name has no bound of its own.
         let made = timeout(CONNECT_TIMEOUT, made).await;
         let mut state = self.state.lock();
-        self.silences.store(0, Ordering::Relaxed);
-        if let Ok(Ok(connection)) = made {
+        if let Ok(Ok(redis)) = made {
+            let connection = Connection { redis, silences: Arc::default() };
             *state = State::Up(connection.clone());
             return Some(connection);
         }
@@ -128,9 +134,10 @@ impl Link {
         None
     }
 
-    fn hang_up(&self) {
+    /// Gives a connection up, unless another one has taken its place.
+    fn hang_up(&self, connection: &Connection) {
         let mut state = self.state.lock();
-        if matches!(*state, State::Up(_)) {
+        if matches!(&*state, State::Up(other) if Arc::ptr_eq(&other.silences, &connection.silences)) {
             *state = State::Down(Instant::now());
         }
     }

@@ -104,6 +104,19 @@ async fn a_connection_outlives_a_late_answer_but_not_lasting_silence() {
     assert_eq!(slow.connections(), 2);
 }
 
+/// Breaks if whoever gives a connection up ends the one that another question has made since.
+#[tokio::test]
+async fn only_the_connection_that_was_silent_is_given_up() {
+    let slow = Slow::new(Duration::ZERO, Duration::ZERO);
+    let link = link(slow.start().await);
+    let silent = link.connection().await.expect("a connection");
+    link.hang_up(&silent);
+    until_answered(&link).await;
+    link.hang_up(&silent);
+    until_answered(&link).await;
+    assert_eq!(slow.connections(), 2);
+}
+
 /// Breaks if whoever refuses is asked as fast as questions come.
 #[tokio::test]
 async fn after_a_refused_connection_there_is_a_pause() {

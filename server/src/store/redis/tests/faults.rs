@@ -140,6 +140,7 @@ async fn a_primary_of_a_later_term_is_found_before_sentinel_names_it() {
     let parts = batch(&[&tab_in(Vbucket(1))], 1);
     subject.accept("p/1", parts.clone()).await.unwrap();
     let shard = &subject.lab.shards[0];
+    subject.lab.until_known(shard).await;
     let [old, new, third] = &shard.members[..] else { panic!("three members") };
     open_term(2, new, &[new, third]);
     old.ask::<()>(&["CONFIG", "SET", "min-replicas-to-write", "1000"]);
@@ -148,6 +149,24 @@ async fn a_primary_of_a_later_term_is_found_before_sentinel_names_it() {
     assert_eq!((status.address.clone(), status.term), (Some(new.address()), Some(2)));
     assert_eq!(subject.lab.named("s0"), old.port(), "sentinel was quicker");
     assert_eq!(subject.entries(Vbucket(1)).await, 2);
+}
+
+/// Breaks if those that prove to be primary are not taken by their term: Sentinel names the old one first.
+#[tokio::test]
+async fn of_two_open_primaries_the_one_of_the_later_term_is_bound_to() {
+    let mut subject = TestStore::on(3, |_| {});
+    let parts = batch(&[&tab_in(Vbucket(1))], 1);
+    subject.accept("p/1", parts.clone()).await.unwrap();
+    let shard = &subject.lab.shards[0];
+    subject.lab.until_known(shard).await;
+    let [old, new, third] = &shard.members[..] else { panic!("three members") };
+    open_term(2, new, &[new, third]);
+    let (old_port, new_address) = (old.port(), new.address());
+    subject.reopen().await;
+    assert_eq!(subject.accept_at_last("p/2", &parts).await, Accepted::New);
+    let status = &subject.redis().status()[0];
+    assert_eq!((status.address.clone(), status.term), (Some(new_address), Some(2)));
+    assert_eq!(subject.lab.named("s0"), old_port, "sentinel was quicker");
 }
 
 /// What a keeper does when its Redis became primary.

@@ -256,6 +256,17 @@ impl Lab {
         port
     }
 
+    /// Waits until Sentinel knows all members of a shard: it never learns of those that left the primary before it
+    /// looked.
+    pub(super) async fn until_known(&self, shard: &LabShard) {
+        Self::until("looking at the shard", || {
+            let words = ["SENTINEL", "REPLICAS", &shard.name];
+            let replicas: Vec<redis::Value> = try_ask(self.sentinel_port, &words).expect("known");
+            replicas.len() + 1 == shard.members.len()
+        })
+        .await;
+    }
+
     /// Lets time pass by the shards' clocks, which are the machine's.
     pub(super) async fn pass(&self, time: Duration) {
         let target: u64 = self.micros() + u64::try_from(time.as_micros()).expect("a short time");
