@@ -6,8 +6,8 @@
 //! ```
 //!
 //! Uses the cluster that is up, or else starts one and removes it. With `TABA_E2E_REUSE=1` the images and the chart
-//! that are there are used as they are. Scenarios run one after the other, those whose names contain one of the
-//! arguments; what they measured is printed at the end.
+//! that are there are used as they are. Those scenarios run whose names contain one of the arguments; what they
+//! measured is printed at the end.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program talks on both")]
 
@@ -48,6 +48,7 @@ mod upgrade;
 mod volumes;
 
 use std::process::ExitCode;
+use std::sync::Mutex;
 use std::time::Instant;
 
 use anyhow::Result;
@@ -55,21 +56,29 @@ use bed::{Bed, Stage};
 
 type Scenario = (&'static str, fn(&mut Stage) -> Result<()>);
 
-/// In this order: what all others take for granted comes first.
-const SCENARIOS: [Scenario; 18] = [
-    ("bare", bare::a_bare_cluster_serves_the_first_tabas_body),
-    ("upgrade", upgrade::new_images_roll_under_traffic),
+/// Alone, and in this order: what all others take for granted comes first.
+const FIRST: [Scenario; 1] = [("bare", bare::a_bare_cluster_serves_the_first_tabas_body)];
+
+/// Beside each other, in their own namespaces, which is all they touch; the longest first.
+const BESIDE: [Scenario; 9] = [
+    ("change", change::every_field_that_can_change_restarts_only_what_it_must),
     ("kill-pods", kill::each_kind_of_pod_dies_under_traffic),
-    ("kill-operator", kill::an_operator_that_dies_again_and_again_ends_what_it_began),
-    ("delete-retain", delete::retained_data_are_served_by_a_new_cluster_of_the_same_name),
-    ("delete-orders", delete::nothing_is_left_or_stuck_in_whatever_order_things_go),
-    ("volume-lost", volumes::a_lost_volume_is_filled_again),
     ("full-stop", volumes::everything_stops_at_once_and_comes_back),
+    ("volume-lost", volumes::a_lost_volume_is_filled_again),
+    ("upgrade", upgrade::new_images_roll_under_traffic),
+    ("delete-retain", delete::retained_data_are_served_by_a_new_cluster_of_the_same_name),
+    ("rights", rights::pods_may_nothing_and_reach_only_what_they_need),
     ("bad-image", broken::a_bad_image_is_told_and_a_good_one_heals_it),
     ("unschedulable", broken::a_pod_that_fits_nowhere_is_told),
+];
+/// How many of those at a time.
+const LANES: usize = 2;
+
+/// Alone, because they harm or measure what all share.
+const ALONE: [Scenario; 8] = [
     ("apart", apart::clusters_do_not_meet_even_with_each_others_addresses),
-    ("change", change::every_field_that_can_change_restarts_only_what_it_must),
-    ("rights", rights::pods_may_nothing_and_reach_only_what_they_need),
+    ("kill-operator", kill::an_operator_that_dies_again_and_again_ends_what_it_began),
+    ("delete-orders", delete::nothing_is_left_or_stuck_in_whatever_order_things_go),
     ("control-plane", nodes::the_api_server_and_kubelets_die),
     ("node-lost", nodes::a_node_is_cut_off_and_one_is_killed),
     ("drain", nodes::every_node_is_drained),
@@ -80,8 +89,6 @@ const SCENARIOS: [Scenario; 18] = [
 fn main() -> ExitCode {
     // Words for the usual harness, such as --nocapture, mean nothing here.
     let wanted: Vec<_> = std::env::args().skip(1).filter(|word| !word.starts_with('-')).collect();
-    let is_wanted = |name: &str| wanted.is_empty() || wanted.iter().any(|word| name.contains(word.as_str()));
-    let chosen: Vec<_> = SCENARIOS.iter().filter(|(name, _)| is_wanted(name)).collect();
     let bed = match Bed::prepare() {
         Ok(bed) => bed,
         Err(error) => {
@@ -89,27 +96,79 @@ fn main() -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    let play = Play { bed, wanted, done: Mutex::default() };
     let begin = Instant::now();
-    let mut failed = Vec::new();
-    let mut figures = Vec::new();
-    for (name, scenario) in &chosen {
-        let (outcome, mut measured) = bed.play(name, *scenario);
-        figures.append(&mut measured);
-        if let Err(error) = outcome {
-            eprintln!("{name}: {error:#}");
-            failed.push(*name);
+    play.in_turn(&FIRST);
+    play.beside_each_other(&BESIDE);
+    play.in_turn(&ALONE);
+    play.report(begin.elapsed().as_secs_f64())
+}
+
+/// What is played, and what came of it so far.
+struct Play {
+    bed: Bed,
+    /// Parts of names; empty: all.
+    wanted: Vec<String>,
+    done: Mutex<Done>,
+}
+
+#[derive(Default)]
+struct Done {
+    passed: usize,
+    failed: Vec<&'static str>,
+    figures: Vec<String>,
+}
+
+impl Play {
+    fn chosen<'a>(&'a self, scenarios: &'a [Scenario]) -> impl Iterator<Item = &'a Scenario> {
+        let is_wanted = |name: &str| self.wanted.iter().any(|word| name.contains(word.as_str()));
+        scenarios.iter().filter(move |(name, _)| self.wanted.is_empty() || is_wanted(name))
+    }
+
+    fn in_turn(&self, scenarios: &[Scenario]) {
+        self.chosen(scenarios).for_each(|scenario| self.one(*scenario));
+    }
+
+    fn beside_each_other(&self, scenarios: &[Scenario]) {
+        let waiting = Mutex::new(self.chosen(scenarios));
+        let next = || waiting.lock().expect("no lane panics here").next();
+        std::thread::scope(|scope| {
+            for _ in 0..LANES {
+                scope.spawn(|| {
+                    while let Some(scenario) = next() {
+                        self.one(*scenario);
+                    }
+                });
+            }
+        });
+    }
+
+    fn one(&self, (name, scenario): Scenario) {
+        let (outcome, mut measured) = self.bed.play(name, scenario);
+        let mut done = self.done.lock().expect("no lane panics here");
+        done.figures.append(&mut measured);
+        match outcome {
+            Ok(()) => done.passed += 1,
+            Err(error) => {
+                eprintln!("{name}: {error:#}");
+                done.failed.push(name);
+            }
         }
     }
-    println!("\nmeasured:");
-    figures.iter().for_each(|figure| println!("  {figure}"));
-    // As the usual harness ends, so that `cargo xtask test` counts it.
-    let (word, passed) = (if failed.is_empty() { "ok" } else { "FAILED" }, chosen.len() - failed.len());
-    let (others, seconds) = (SCENARIOS.len() - chosen.len(), begin.elapsed().as_secs_f64());
-    println!("failed: {failed:?}");
-    println!(
-        "test result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; {others} filtered out; \
-         finished in {seconds:.2}s",
-        failed.len()
-    );
-    if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+
+    /// As the usual harness ends, so that `cargo xtask test` counts it.
+    fn report(self, seconds: f64) -> ExitCode {
+        let Done { passed, failed, figures } = self.done.into_inner().expect("no lane panicked");
+        println!("\nmeasured:");
+        figures.iter().for_each(|figure| println!("  {figure}"));
+        let word = if failed.is_empty() { "ok" } else { "FAILED" };
+        let others = FIRST.len() + BESIDE.len() + ALONE.len() - passed - failed.len();
+        println!("failed: {failed:?}");
+        println!(
+            "test result: {word}. {passed} passed; {} failed; 0 ignored; 0 measured; {others} filtered out; \
+             finished in {seconds:.2}s",
+            failed.len()
+        );
+        if failed.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+    }
 }

@@ -4,7 +4,7 @@
 //! primaries are, whom it met. The rest is ours: settings from a template, passwords from files. So the new
 //! file is the template, with that memory of the old one, for the shards that the template has.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
@@ -100,8 +100,10 @@ fn joined(template: &str, old: &str) -> String {
     let shards = shards(template);
     let old: Vec<Vec<&str>> = old.lines().filter_map(words).collect();
     let mut text = String::new();
+    let mut named = BTreeSet::new();
     for line in template.lines() {
         let line = with_known_primary(line, &old).unwrap_or_else(|| line.to_owned());
+        named.extend(words(&line).and_then(|words| identity(&words)));
         writeln!(text, "{line}").expect("a string takes everything");
     }
     let is_memory = |words: &&Vec<&str>| match words[..] {
@@ -110,9 +112,24 @@ fn joined(template: &str, old: &str) -> String {
         _ => false,
     };
     for words in old.iter().filter(is_memory) {
-        writeln!(text, "sentinel {}", words.join(" ")).expect("a string takes everything");
+        if identity(words).is_none_or(|identity| named.insert(identity)) {
+            writeln!(text, "sentinel {}", words.join(" ")).expect("a string takes everything");
+        }
     }
     text
+}
+
+/// Whom a line names: a shard's Redis by its address, another Sentinel by its id. Sentinel does not start with a file
+/// that names one twice, and yet writes such a file: it tells instances apart by the addresses that their names had,
+/// so one whose pod came back elsewhere is there twice under one name.
+fn identity(words: &[&str]) -> Option<String> {
+    match words {
+        ["monitor", shard, host, port, _] | ["known-replica", shard, host, port] => {
+            Some(format!("{shard} {host} {port}"))
+        }
+        ["known-sentinel", shard, _, _, id] => Some(format!("{shard} {id}")),
+        _ => None,
+    }
 }
 
 /// The line `sentinel monitor SHARD HOST PORT QUORUM` with host and port of the old one.

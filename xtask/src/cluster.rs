@@ -62,7 +62,7 @@ pub struct Options {
     /// Where a given cluster fetches Taba's image from: `registry/name:tag`. It is pushed there.
     pub registry: Option<String>,
     /// Build the image without optimisation.
-    pub debug: bool,
+    pub quick: bool,
 }
 
 const NODES: u8 = 2;
@@ -87,11 +87,11 @@ pub fn up(options: &Options) -> Result<()> {
         }
     };
     if options.sample {
-        return sample::install(&access, options.registry.as_deref(), options.debug);
+        return sample::install(&access, options.registry.as_deref(), options.quick);
     }
     match &options.registry {
         Some(target) => images::run(&images::Options {
-            debug: options.debug,
+            quick: options.quick,
             push: Some(target.clone()),
             names: Vec::new(),
         }),

@@ -81,8 +81,8 @@ impl Name {
 /// What `cargo xtask images` is asked for.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Build without optimisation, which is much faster; for tests.
-    pub debug: bool,
+    /// Optimise less, which builds faster; for tests.
+    pub quick: bool,
     /// Where to push Taba's image: `registry.example/taba:1.2.3`.
     pub push: Option<String>,
     /// These only; those that a Taba needs if empty.
@@ -99,7 +99,7 @@ pub fn run(options: &Options) -> Result<()> {
     if options.push.is_some() && !has_taba {
         bail!("--push is about Taba's image, which is not among those asked for");
     }
-    let archives = names.iter().map(|&name| make(name, options.debug)).collect::<Result<Vec<_>>>()?;
+    let archives = names.iter().map(|&name| make(name, options.quick)).collect::<Result<Vec<_>>>()?;
     let tags: Vec<_> = names.iter().map(|name| tags(&name.image())).collect();
     match cluster::import(&archives, &tags)? {
         0 => println!("no test cluster is up; `cargo xtask images` again imports them once it is"),
@@ -110,7 +110,7 @@ pub fn run(options: &Options) -> Result<()> {
         }
     }
     if has_taba {
-        start::measure(options.debug)?;
+        start::measure(options.quick)?;
     }
     if let Some(target) = &options.push {
         push::push(&path(Name::Taba), target)?;
@@ -119,7 +119,7 @@ pub fn run(options: &Options) -> Result<()> {
 }
 
 /// Makes the archive of an image.
-fn make(name: Name, debug: bool) -> Result<PathBuf> {
+fn make(name: Name, quick: bool) -> Result<PathBuf> {
     let archive = path(name);
     fs::create_dir_all(archive.parent().context("it lies in a folder")?)
         .context("failed to make the folder of images")?;
@@ -129,11 +129,11 @@ fn make(name: Name, debug: bool) -> Result<PathBuf> {
             archive::write(&archive, &redis::IMAGE, redis::fill)?;
         }
         Name::Taba => {
-            let programs = taba::build(debug)?;
+            let programs = taba::build(quick)?;
             archive::write(&archive, &taba::IMAGE, |root| taba::fill(root, &programs))?;
         }
         Name::Check => {
-            let programs = check::build(debug)?;
+            let programs = check::build(quick)?;
             archive::write(&archive, &check::IMAGE, |root| taba::fill(root, &programs))?;
         }
     }

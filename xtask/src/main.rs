@@ -38,7 +38,7 @@ usage: cargo xtask TASK
   lab up|status|kill|...|down    a whole Taba of real processes to play with; `lab --help` shows all
   faults [--runs N] [--seed S]   seeded faults under traffic, and a check to the event; --json prints
                                  one object a run, --markdown a table; `faults --help` shows all
-  images [--debug] [--push IMAGE] [NAME]...
+  images [--quick] [--push IMAGE] [NAME]...
                                  Taba's image and one of Redis for tests, or the named ones of taba, redis and
                                  check, into target/images and every node of the cluster below, with the tags
                                  test and test2; --push brings Taba's to registry/name:tag
@@ -46,7 +46,7 @@ usage: cargo xtask TASK
   up [--nodes N]                 use the cluster of KUBECONFIG or ~/.kube/config; without one, or with --nodes,
                                  start a real Kubernetes of N nodes (2) in namespaces of this machine
   up --sample [--registry IMAGE] and install the operator and a small Taba; a given cluster fetches its image
-                                 from registry/name:tag, where it is pushed; --debug builds it faster
+                                 from registry/name:tag, where it is pushed; --quick builds it faster
   down                           remove this machine's cluster without a trace
   cluster cut|join|kill|start WHAT
                                  harm it and repair it: node2, node2/kubelet, control/kube-apiserver, pod/UID
@@ -141,7 +141,7 @@ fn images_options(arguments: &mut lexopt::Parser) -> Result<images::Options> {
     let mut options = images::Options::default();
     while let Some(argument) = arguments.next()? {
         match argument {
-            Long("debug") => options.debug = true,
+            Long("quick") => options.quick = true,
             Long("push") => options.push = Some(arguments.value()?.string()?),
             Value(name) => options.names.push(name.parse_with(images::Name::parse)?),
             other => return Err(other.unexpected().into()),
@@ -160,7 +160,7 @@ fn up_options(arguments: &mut lexopt::Parser) -> Result<cluster::Options> {
             }
             Long("sample") => options.sample = true,
             Long("registry") => options.registry = Some(arguments.value()?.string()?),
-            Long("debug") => options.debug = true,
+            Long("quick") => options.quick = true,
             other => return Err(other.unexpected().into()),
         }
     }

@@ -36,7 +36,7 @@ impl Bed {
     pub fn prepare() -> Result<Self> {
         let cluster = Cluster::ensure()?;
         if std::env::var_os("TABA_E2E_REUSE").is_none() {
-            run_aloud(&["images", "--debug", "taba", "redis", "check"])?;
+            run_aloud(&["images", "--quick", "taba", "redis", "check"])?;
             install()?;
         }
         Ok(Self { _cluster: cluster })

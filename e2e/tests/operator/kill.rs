@@ -56,7 +56,7 @@ pub fn delete(namespace: &str, pod: &str, suddenly: bool) -> Result<()> {
     kubectl(&[&["delete", "pod", pod, "--namespace", namespace, "--wait=false"], force].concat()).map(drop)
 }
 
-const DEATHS: usize = 6;
+const DEATHS: usize = 3;
 /// The Lease by which operators agree on who acts.
 const LEASE: &str = "lease/taba-operator";
 /// A Lease that nobody gives back runs out after half a minute.

@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use taba_e2e::runner::{run, run_with};
 
-const PAUSE: Duration = Duration::from_millis(500);
+/// A call costs an eighth of a second of a core.
+const PAUSE: Duration = Duration::from_secs(1);
 /// An API server that is away must not hold a test longer than its bound.
 const REQUEST_TIMEOUT: &str = "--request-timeout=20s";
 

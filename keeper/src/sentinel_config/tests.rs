@@ -34,6 +34,28 @@ fn memory_is_kept_settings_and_passwords_are_not() {
     assert_eq!(lines(&joined(TEMPLATE, OLD)), lines(expected));
 }
 
+/// Breaks if what Sentinel wrote is taken as it is: `Duplicate hostname and port for replica`, and it ends.
+#[test]
+fn who_is_named_twice_stays_once() {
+    let old = "sentinel monitor m-s0 m-s0-2.m 6379 2\n\
+        sentinel known-sentinel m-s0 m-sentinel-1.m 26379 77aa\n\
+        sentinel known-sentinel m-s0 m-sentinel-1.m 26379 77aa\n\
+        sentinel known-sentinel m-s0 m-sentinel-1.m 26379 88bb\n\
+        sentinel known-replica m-s0 m-s0-1.m 6379\n\
+        sentinel known-replica m-s0 m-s0-2.m 6379\n\
+        sentinel known-replica m-s0 m-s0-1.m 6379\n\
+        sentinel known-replica m-s1 m-s0-1.m 6379\n";
+    let text = joined(TEMPLATE, old);
+    let kept: Vec<_> = lines(&text).into_iter().filter(|line| line.contains("known")).collect();
+    let expected = [
+        "sentinel known-sentinel m-s0 m-sentinel-1.m 26379 77aa",
+        "sentinel known-sentinel m-s0 m-sentinel-1.m 26379 88bb",
+        "sentinel known-replica m-s0 m-s0-1.m 6379",
+        "sentinel known-replica m-s1 m-s0-1.m 6379",
+    ];
+    assert_eq!(kept, expected);
+}
+
 #[test]
 fn the_file_is_replaced_with_the_passwords_of_now() {
     let folder = tempfile::tempdir().expect("a folder");

@@ -18,7 +18,7 @@ const NAME: &str = "main";
 const PATIENCE: Duration = Duration::from_secs(300);
 
 /// Installs and waits until Taba is Available. `registry` is where images come from if the cluster is not ours.
-pub fn install(access: &Access, registry: Option<&str>, debug: bool) -> Result<()> {
+pub fn install(access: &Access, registry: Option<&str>, quick: bool) -> Result<()> {
     let begin = Instant::now();
     let (image, redis) = match registry {
         None if access.is_given() => {
@@ -30,7 +30,7 @@ pub fn install(access: &Access, registry: Option<&str>, debug: bool) -> Result<(
         Some(target) => (target.to_owned(), None),
     };
     step("images", || {
-        images::run(&images::Options { debug, push: registry.map(str::to_owned), names: Vec::new() })
+        images::run(&images::Options { quick, push: registry.map(str::to_owned), names: Vec::new() })
     })?;
     step("the operator", || install_operator(access, &image))?;
     step("a Taba", || install_sample(access, &sample(redis.as_deref())))?;

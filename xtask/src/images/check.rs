@@ -13,6 +13,6 @@ pub const IMAGE: Image<'static> =
     super::image(super::CHECK, &["/usr/local/bin/taba-check"], "/usr/local/bin");
 
 /// Builds the program.
-pub fn build(debug: bool) -> Result<Vec<PathBuf>> {
-    taba::build_static(debug, &PROGRAMS)
+pub fn build(quick: bool) -> Result<Vec<PathBuf>> {
+    taba::build_static(quick, &PROGRAMS)
 }

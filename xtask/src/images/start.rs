@@ -10,8 +10,8 @@ use crate::{cluster, process};
 const TRIES: usize = 3;
 
 /// Prints the shortest of a few starts: of the bare program, and in a container on a node if a test cluster is up.
-pub fn measure(debug: bool) -> Result<()> {
-    let program = taba::folder(debug).join("taba");
+pub fn measure(quick: bool) -> Result<()> {
+    let program = taba::folder(quick).join("taba");
     let bare = shortest(|| process::succeeds(process::program(&program).arg("--version")))?;
     println!("`taba --version` as a process: {:.0} ms", bare * 1e3);
     if cluster::is_up() {

@@ -17,25 +17,22 @@ const PROGRAMS: [(&str, &str); 3] =
 pub const IMAGE: Image<'static> = super::image(super::TABA, &["/usr/local/bin/taba"], "/usr/local/bin");
 
 /// Builds the programs.
-pub fn build(debug: bool) -> Result<Vec<PathBuf>> {
-    build_static(debug, &PROGRAMS)
+pub fn build(quick: bool) -> Result<Vec<PathBuf>> {
+    build_static(quick, &PROGRAMS)
 }
 
 /// Builds programs (each with its package) linked to nothing, so that they run in any image: the keeper is copied
 /// into that of Redis.
-pub fn build_static(debug: bool, programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
+pub fn build_static(quick: bool, programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
     system::ensure_programs(&[C_COMPILER, MUSL_COMPILER])?;
     system::ensure_target(TARGET)?;
     let mut build = process::cargo();
-    build.args(["build", "--locked", "--target", TARGET]);
-    if !debug {
-        build.arg("--release");
-    }
+    build.args(["build", "--locked", "--target", TARGET, "--profile", profile(quick)]);
     for (program, package) in programs {
         build.args(["--package", package, "--bin", program]);
     }
     process::run(&mut build)?;
-    let folder = folder(debug);
+    let folder = folder(quick);
     let programs: Vec<_> = programs.iter().map(|(program, _)| folder.join(program)).collect();
     for program in &programs {
         let headers = process::output(process::program("readelf").arg("--program-headers").arg(program))?;
@@ -47,8 +44,13 @@ pub fn build_static(debug: bool, programs: &[(&str, &str)]) -> Result<Vec<PathBu
 }
 
 /// Where cargo puts the programs.
-pub fn folder(debug: bool) -> PathBuf {
-    process::root().join("target").join(TARGET).join(if debug { "debug" } else { "release" })
+pub fn folder(quick: bool) -> PathBuf {
+    process::root().join("target").join(TARGET).join(profile(quick))
+}
+
+/// `quick` is in `Cargo.toml`.
+fn profile(quick: bool) -> &'static str {
+    if quick { "quick" } else { "release" }
 }
 
 /// Puts the programs into the image's root, without what only debuggers read.
