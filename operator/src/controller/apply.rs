@@ -28,6 +28,9 @@ use crate::metrics::Metrics;
 /// The field manager.
 pub const FIELD_MANAGER: &str = "taba-operator";
 
+/// The field manager of numbers of pods, which applying a Deployment without a number leaves alone.
+const SCALE_MANAGER: &str = "taba-operator-scale";
+
 /// Something could not be written.
 #[derive(Debug, Error)]
 pub enum ApplyError {
@@ -230,12 +233,18 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// Applied and not merged: only so does the API server keep that the number was set, and who sets it later.
     async fn scale(&self, deployment: &str, replicas: i32, written: &mut Written) -> Result<(), ApplyError> {
         self.leadership.check()?;
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let scale = json!({
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {"name": deployment, "namespace": self.namespace},
+            "spec": {"replicas": replicas},
+        });
+        let params = PatchParams::apply(SCALE_MANAGER).force();
         let api: Api<Deployment> = self.api();
-        let scaled = api.patch_scale(deployment, &params, &patch).await;
+        let scaled = api.patch_scale(deployment, &params, &Patch::Apply(&scale)).await;
         let outcome = scaled.map_err(|source| write_error::<Deployment>("scale", deployment, source));
         self.metrics.write("scale", "Deployment", outcome.is_ok());
         outcome?;
