@@ -169,14 +169,15 @@ fn others_agree(world: &World, shard: &Shard, except: &str) -> bool {
     agree.count() * 2 > world.sentinels.len() && !seen.iter().any(|master| master.is_failing_over())
 }
 
-/// The commands of a repair.
+/// The commands of a repair. The login is set by each of them: whether a Sentinel has it cannot be seen, and one that
+/// was told to watch and not yet how lacks it.
 #[must_use]
 pub fn commands(repair: &Repair, master: &str, settings: &WatchSettings, password: &str) -> Vec<Command> {
     let mut commands = Vec::new();
     if repair.fault.replaces() {
         commands.push(Command::Remove { name: master.to_owned() });
     }
-    let mut options = Vec::new();
+    let mut options = vec![("auth-user", "sentinel".to_owned()), ("auth-pass", password.to_owned())];
     if let Some(host) = &repair.host {
         commands.push(Command::Monitor {
             name: master.to_owned(),
@@ -184,7 +185,6 @@ pub fn commands(repair: &Repair, master: &str, settings: &WatchSettings, passwor
             port: settings.port,
             quorum: settings.quorum,
         });
-        options.extend([("auth-user", "sentinel".to_owned()), ("auth-pass", password.to_owned())]);
     } else {
         options.push(("quorum", settings.quorum.to_string()));
     }

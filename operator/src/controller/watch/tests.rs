@@ -173,12 +173,32 @@ fn sentinels_that_are_gone_are_strangers() {
     check(&world, &[], 180, &[Fault::Strangers]);
 }
 
-#[test]
-fn no_repair_ever_resets() {
-    for fault in [Fault::Unwatched, Fault::Settings, Fault::WrongAddress, Fault::Strangers] {
+/// The repairs of all faults, as commands.
+fn all_commands() -> [(Fault, Vec<Command>); 4] {
+    [Fault::Unwatched, Fault::Settings, Fault::WrongAddress, Fault::Strangers].map(|fault| {
         let host = (fault != Fault::Settings).then(|| host(1));
         let repair = Repair { sentinel: "sentinel-0".to_owned(), shard: 0, fault, host };
-        let commands = commands(&repair, "ns.main-s0", &SETTINGS, "hunter2");
+        (fault, commands(&repair, "ns.main-s0", &SETTINGS, "hunter2"))
+    })
+}
+
+#[test]
+fn a_sentinel_that_was_told_to_watch_and_not_yet_how_gets_the_login() {
+    let mut told = world();
+    change(&mut told, 0, |seen| {
+        (seen.down_after_ms, seen.failover_timeout_ms, seen.parallel_syncs) = (30_000, 180_000, 1);
+    });
+    check(&told, &[], 60, &[Fault::Settings]);
+    for (fault, commands) in all_commands() {
+        let Some(Command::Set { options, .. }) = commands.last() else { panic!("{fault:?}: {commands:?}") };
+        let login = [("auth-user", "sentinel".to_owned()), ("auth-pass", "hunter2".to_owned())];
+        assert!(login.iter().all(|option| options.contains(option)), "{fault:?}: {commands:?}");
+    }
+}
+
+#[test]
+fn no_repair_ever_resets() {
+    for (fault, commands) in all_commands() {
         let removes = commands.iter().filter(|one| matches!(one, Command::Remove { .. })).count();
         let monitors = commands.iter().filter(|one| matches!(one, Command::Monitor { .. })).count();
         assert_eq!(removes, usize::from(fault.replaces()), "{fault:?}");
