@@ -21,7 +21,7 @@ fn changes() -> [(Value, &'static [&'static str]); 16] {
         (json!({"frontend": {"resources": {"requests": {"cpu": "30m"}}}}), &["frontend"]),
         (json!({"backend": {"podTemplate": {"labels": {"team": "metrics"}}}}), &["backend"]),
         (json!({"control": annotated}), &["control"]),
-        (json!({"sentinel": {"downAfter": "4s"}}), &["sentinel"]),
+        (json!({"sentinel": {"downAfter": "4s"}}), &[]),
         (json!({"sentinel": annotated}), &["sentinel"]),
         (json!({"sentinel": {"resources": {"requests": {"cpu": "30m"}}}}), &["sentinel"]),
         (json!({"redis": annotated}), &["redis"]),
@@ -31,8 +31,8 @@ fn changes() -> [(Value, &'static [&'static str]); 16] {
         (json!({"durability": "Primary"}), &SERVERS),
         (json!({"imagePullPolicy": "IfNotPresent"}), &ALL),
         (json!({"redis": {"replicas": 3}}), &["redis"]),
-        // Sentinels are told another quorum, all others more Sentinels.
-        (json!({"sentinel": {"replicas": 5}}), &ALL),
+        // All others are told more Sentinels; these are set another quorum while they run.
+        (json!({"sentinel": {"replicas": 5}}), &SERVERS_AND_SHARDS),
         (json!({"deletionPolicy": "Delete"}), &[]),
     ]
 }

@@ -26,7 +26,7 @@ pub struct SentinelSpec {
 
     /// How long a primary must be silent before Sentinels replace it: a number with `ms`, `s` or `m`, from 1s to
     /// 1m. Shorter heals faster and takes more pauses for deaths; above 2.7s a new primary need not wait for
-    /// the old one to close. Default: `3s`. Changing it restarts Sentinels one by one.
+    /// the old one to close. Default: `3s`. Changing it restarts nothing.
     #[serde(default = "down_after")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new(

@@ -1,7 +1,7 @@
 //! What to set right at Sentinels: a pure function of what was observed, what was suspected before, and `now`.
 //!
-//! Sentinels repair most things among themselves within seconds, so a fault must last before it is touched. The
-//! repair of a wrong entry is `REMOVE` and `MONITOR` of that entry at that one Sentinel, one at a time, and
+//! Sentinels repair most things among themselves within seconds, so such a fault must last before it is touched.
+//! Settings they never do: a new spec comes to them in this way, at once. The repair of a wrong entry is `REMOVE` and `MONITOR` of that entry at that one Sentinel, one at a time, and
 //! only while a majority of the others names the open primary and no failover is under way. Never `RESET`: it
 //! leaves Sentinels without replicas, and a primary that dies then has no successor.
 
@@ -14,9 +14,6 @@ use crate::sentinels::{Command, MasterSeen};
 
 #[cfg(test)]
 mod tests;
-
-/// New settings restart Sentinels one by one, which sets them as well.
-const WRONG_SETTINGS_AFTER: Duration = Duration::from_secs(60);
 
 /// Others' newer configurations correct a wrong address within 15 s.
 const WRONG_ADDRESS_AFTER: Duration = Duration::from_secs(60);
@@ -56,8 +53,8 @@ pub enum Fault {
 impl Fault {
     const fn lasts(self) -> Duration {
         match self {
-            Self::Unwatched => Duration::ZERO,
-            Self::Settings => WRONG_SETTINGS_AFTER,
+            // Nobody but the operator sets these right.
+            Self::Unwatched | Self::Settings => Duration::ZERO,
             Self::WrongAddress => WRONG_ADDRESS_AFTER,
             Self::Strangers => STRANGERS_AFTER,
         }
