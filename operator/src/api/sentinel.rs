@@ -34,7 +34,8 @@ pub struct SentinelSpec {
     ).message("sentinel.downAfter must be a number with ms, s or m, from 1s to 1m, such as 3s"))]
     pub down_after: String,
 
-    /// CPU and memory of each Sentinel. Given, it replaces the default as a whole.
+    /// CPU and memory of each Sentinel. Given, it replaces the default as a whole. Changing it
+    /// restarts Sentinels one by one.
     #[serde(default = "Resources::of_sentinel")]
     pub resources: Resources,
 
