@@ -65,7 +65,8 @@ pub struct Facts {
     /// Sizes in the claim templates of the StatefulSets that exist, by their names: these templates cannot
     /// change, so volumes grow by their claims.
     pub claim_sizes: BTreeMap<String, Quantity>,
-    /// Present `spec.replicas` of the Deployments that exist.
+    /// Present `spec.replicas` of the Deployments that exist, where it was chosen: the number that Kubernetes gives
+    /// a Deployment that was made and not yet scaled is none.
     pub replicas: BTreeMap<Role, i32>,
 }
 

@@ -76,7 +76,7 @@ impl Leadership {
         if self.is_held() { Ok(()) } else { Err(NotLeader) }
     }
 
-    fn renewed(&self, begun: Instant) {
+    pub(crate) fn renewed(&self, begun: Instant) {
         self.inner.held_until.store(self.millis(begun + RENEW_DEADLINE), Ordering::Release);
     }
 

@@ -91,6 +91,26 @@ fn an_upgrade_of_the_operator_restarts_nothing() {
     golden("pod-templates.txt", &text);
 }
 
+/// The settings that a running Sentinel can be told.
+#[test]
+fn what_is_set_live_restarts_no_sentinel() {
+    #[track_caller]
+    fn check(change: impl FnOnce(&mut TabaCluster)) {
+        let mut cluster = bare();
+        change(&mut cluster);
+        let (before, after) = (built(&bare()), built(&cluster));
+        assert_ne!(before.owned.config_maps, after.owned.config_maps, "those that start read it");
+        let template = |objects: &Objects| {
+            let found = templates(objects).into_iter().find(|(name, _)| name == "main-sentinel");
+            found.map(|(_, template)| template.clone()).expect("it is built")
+        };
+        assert_eq!(template(&before), template(&after));
+    }
+    check(|cluster| cluster.spec.sentinel.down_after = "4s".to_owned());
+    check(|cluster| cluster.spec.sentinel.replicas = 5);
+    check(|cluster| cluster.spec.redis.replicas = 3);
+}
+
 #[test]
 fn the_same_input_gives_the_same_objects() {
     assert_eq!(built(&full()), built(&full()));

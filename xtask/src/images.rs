@@ -67,6 +67,15 @@ impl Name {
         }
     }
 
+    /// The programs of ours in it, each with its package.
+    const fn programs(self) -> &'static [(&'static str, &'static str)] {
+        match self {
+            Self::Taba => &taba::PROGRAMS,
+            Self::Redis => &[],
+            Self::Check => &check::PROGRAMS,
+        }
+    }
+
     /// The image of this name.
     ///
     /// # Errors
@@ -99,6 +108,7 @@ pub fn run(options: &Options) -> Result<()> {
     if options.push.is_some() && !has_taba {
         bail!("--push is about Taba's image, which is not among those asked for");
     }
+    build(names, options.quick)?;
     let archives = names.iter().map(|&name| make(name, options.quick)).collect::<Result<Vec<_>>>()?;
     let tags: Vec<_> = names.iter().map(|name| tags(&name.image())).collect();
     match cluster::import(&archives, &tags)? {
@@ -118,6 +128,12 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
+/// Builds the programs of all images at once: built apart, what they share would be compiled for each.
+fn build(names: &[Name], quick: bool) -> Result<()> {
+    let programs: Vec<_> = names.iter().flat_map(|name| name.programs()).copied().collect();
+    if programs.is_empty() { Ok(()) } else { taba::build(quick, &programs) }
+}
+
 /// Makes the archive of an image.
 fn make(name: Name, quick: bool) -> Result<PathBuf> {
     let archive = path(name);
@@ -128,13 +144,8 @@ fn make(name: Name, quick: bool) -> Result<PathBuf> {
             system::ensure_programs(&[system::REDIS, system::BUSYBOX])?;
             archive::write(&archive, &redis::IMAGE, redis::fill)?;
         }
-        Name::Taba => {
-            let programs = taba::build(quick)?;
-            archive::write(&archive, &taba::IMAGE, |root| taba::fill(root, &programs))?;
-        }
-        Name::Check => {
-            let programs = check::build(quick)?;
-            archive::write(&archive, &check::IMAGE, |root| taba::fill(root, &programs))?;
+        Name::Taba | Name::Check => {
+            archive::write(&archive, &name.image(), |root| taba::fill(root, quick, name.programs()))?;
         }
     }
     let bytes = fs::metadata(&archive).context("just made")?.len();

@@ -21,7 +21,7 @@ fn changes() -> [(Value, &'static [&'static str]); 16] {
         (json!({"frontend": {"resources": {"requests": {"cpu": "30m"}}}}), &["frontend"]),
         (json!({"backend": {"podTemplate": {"labels": {"team": "metrics"}}}}), &["backend"]),
         (json!({"control": annotated}), &["control"]),
-        (json!({"sentinel": {"downAfter": "4s"}}), &["sentinel"]),
+        (json!({"sentinel": {"downAfter": "4s"}}), &[]),
         (json!({"sentinel": annotated}), &["sentinel"]),
         (json!({"sentinel": {"resources": {"requests": {"cpu": "30m"}}}}), &["sentinel"]),
         (json!({"redis": annotated}), &["redis"]),
@@ -32,10 +32,9 @@ fn changes() -> [(Value, &'static [&'static str]); 16] {
         (json!({"durability": "Replicated"}), &SERVERS),
         // Not Kubernetes' own default, which would change nothing.
         (json!({"imagePullPolicy": "Never"}), &ALL),
-        // Sentinels are told how many replicas may copy at once.
-        (json!({"redis": {"replicas": 3}}), &["redis", "sentinel"]),
-        // Sentinels are told another quorum, all others more Sentinels.
-        (json!({"sentinel": {"replicas": 5}}), &ALL),
+        (json!({"redis": {"replicas": 3}}), &["redis"]),
+        // All others are told more Sentinels; these are set another quorum while they run.
+        (json!({"sentinel": {"replicas": 5}}), &SERVERS_AND_SHARDS),
         (json!({"deletionPolicy": "Delete"}), &[]),
     ]
 }

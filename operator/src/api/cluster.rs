@@ -82,7 +82,7 @@ use super::{RedisSpec, RoleSpec, SentinelSpec, TabaClusterStatus};
 pub struct TabaClusterSpec {
     /// Image with the programs `taba` and `taba-keeper`. Default: the release of the operator that first saw
     /// the cluster, which later operators keep, so that upgrading the operator restarts nothing. Set it to
-    /// change the release; servers are then replaced one by one, and shard pods with a handover.
+    /// change the release; servers and Sentinels are then replaced one by one, and shard pods with a handover.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new(r"self.matches('^\\S*$')")
@@ -125,7 +125,7 @@ pub struct TabaClusterSpec {
     pub control: RoleSpec,
 
     /// Who holds an event before its post is acknowledged. Default: `Replicated`. Changing it restarts
-    /// servers one by one and shard pods with a handover.
+    /// servers one by one, and to or from `Fsync` shard pods with a handover.
     #[serde(default)]
     pub durability: Durability,
 

@@ -28,8 +28,8 @@ use super::{PodTemplate, Quantity, Resources};
 )]
 pub struct RedisSpec {
     /// Image with `redis-server` and `redis-cli`, Redis 7.0 or newer. It also runs the Sentinels.
-    /// Default: `redis:7.2`. Changing it restarts the pods of one shard after the other: replicas first, the
-    /// primary last, after a handover.
+    /// Default: `redis:7.2`. Changing it restarts Sentinels one by one, and the pods of one shard after the other:
+    /// replicas first, the primary last, after a handover.
     #[serde(default = "image")]
     #[schemars(length(max = 512))]
     #[x_kube(validation = Rule::new(r"self.matches('^\\S+$')")
@@ -47,7 +47,8 @@ pub struct RedisSpec {
     pub shards: i32,
 
     /// Replicas of each shard, besides the primary. More survive more failures at once, and cost memory and a
-    /// volume each. Default: 2. Can only grow.
+    /// volume each. Default: 2. Can only grow, which restarts shard pods with a handover, so that they know the new
+    /// ones.
     #[serde(default = "replicas")]
     #[schemars(range(min = 0, max = 7))]
     #[x_kube(validation = Rule::new("self >= oldSelf").message(

@@ -26,7 +26,7 @@ pub struct SentinelSpec {
 
     /// How long a primary must be silent before Sentinels replace it: a number with `ms`, `s` or `m`, from 1s to
     /// 1m. Shorter heals faster and takes more pauses for deaths; above 2.7s a new primary need not wait for
-    /// the old one to close. Default: `3s`. Changing it restarts Sentinels one by one.
+    /// the old one to close. Default: `3s`. Changing it restarts nothing.
     #[serde(default = "down_after")]
     #[schemars(length(max = 8))]
     #[x_kube(validation = Rule::new(
@@ -34,7 +34,8 @@ pub struct SentinelSpec {
     ).message("sentinel.downAfter must be a number with ms, s or m, from 1s to 1m, such as 3s"))]
     pub down_after: String,
 
-    /// CPU and memory of each Sentinel. Given, it replaces the default as a whole.
+    /// CPU and memory of each Sentinel. Given, it replaces the default as a whole. Changing it
+    /// restarts Sentinels one by one.
     #[serde(default = "Resources::of_sentinel")]
     pub resources: Resources,
 

@@ -40,8 +40,8 @@ pub struct Objects {
     /// To apply.
     #[serde(flatten)]
     pub owned: Owned,
-    /// Numbers of pods to set through the `scale` subresource where they differ, after the Deployments are
-    /// applied. Never part of the Deployments: a field that was applied and then is left out is reset to 1,
+    /// Numbers of pods to set through the `scale` subresource where another or none was chosen, after the Deployments
+    /// are applied. Never part of the Deployments: a field that was applied and then is left out is reset to 1,
     /// so an autoscaler that takes over would begin at 1.
     pub replicas: Vec<WantedReplicas>,
     /// Sizes that existing claims must have at least. Claims that do not exist are none of our business.

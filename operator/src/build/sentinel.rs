@@ -26,7 +26,7 @@ const FILE: &str = "sentinel.conf";
 /// A few kilobytes are used; many provisioners give at least a gigabyte anyway.
 const SIZE: &str = "128Mi";
 
-/// Changes when the template does, so that Sentinels are restarted, one by one.
+/// Changes when the template does in what is not set live, so that Sentinels are restarted, one by one.
 const CONFIG_ANNOTATION: &str = "taba.dev/sentinel-config";
 
 const GRACE_SECS: i64 = 10;
@@ -36,7 +36,7 @@ const FAILOVER_TIMEOUT_MS_MIN: u64 = 5000;
 
 pub(super) fn build(valid: &Valid, facts: &Facts, objects: &mut Objects) {
     let (name, component) = (valid.names.sentinel(), Component::Sentinel);
-    let text = configuration(valid);
+    let text = configuration(valid, &valid.watch_settings());
     objects.owned.services.push(headless(valid, name.clone(), component, &[("sentinel", SENTINEL_PORT)]));
     objects.owned.pod_disruption_budgets.push(budget(valid, name.clone(), component, IntOrString::Int(1)));
     objects.owned.stateful_sets.push(StatefulSet {
@@ -53,7 +53,7 @@ pub(super) fn build(valid: &Valid, facts: &Facts, objects: &mut Objects) {
             // A Sentinel that has just started must meet the others before the next one goes.
             min_ready_seconds: Some(5),
             selector: match_labels(selector(&valid.names, component)),
-            template: pods::template(valid, pod(valid, facts, &text)),
+            template: pods::template(valid, pod(valid, facts)),
             volume_claim_templates: Some(vec![volumes::claim_template(valid, component, SIZE)]),
             persistent_volume_claim_retention_policy: Some(volumes::retention(valid)),
             revision_history_limit: Some(3),
@@ -68,10 +68,12 @@ pub(super) fn build(valid: &Valid, facts: &Facts, objects: &mut Objects) {
     });
 }
 
-fn pod<'a>(valid: &'a Valid, facts: &Facts, text: &str) -> Pod<'a> {
+fn pod<'a>(valid: &'a Valid, facts: &Facts) -> Pod<'a> {
     let names = &valid.names;
     let file = |secret, key, file| SecretFile { secret, key, file };
-    let hash = format!("{:016x}", xxh3_64(text.as_bytes()));
+    // The controller sets the settings at Sentinels that run, so they are no part of what restarts them.
+    let fixed = configuration(valid, &WatchSettings::default());
+    let hash = format!("{:016x}", xxh3_64(fixed.as_bytes()));
     let template = ConfigMapVolumeSource {
         name: names.sentinel(),
         default_mode: Some(0o440),
@@ -144,7 +146,7 @@ fn sentinel(valid: &Valid) -> Container {
 }
 
 /// How Sentinels watch a shard.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct WatchSettings {
     /// How many Sentinels must agree that a primary is down.
     pub quorum: usize,
@@ -174,9 +176,8 @@ impl Valid {
 }
 
 /// The template: a new Sentinel watches the first member of every shard, the one that is founded.
-fn configuration(valid: &Valid) -> String {
+fn configuration(valid: &Valid, settings: &WatchSettings) -> String {
     let names = &valid.names;
-    let settings = valid.watch_settings();
     let (quorum, down_after_ms) = (settings.quorum, settings.down_after_ms);
     let (timeout_ms, syncs) = (settings.failover_timeout_ms, settings.parallel_syncs);
     let mut text = format!(

@@ -25,8 +25,14 @@ use crate::build::Objects;
 use crate::leader::{Leadership, NotLeader};
 use crate::metrics::Metrics;
 
+#[cfg(test)]
+mod tests;
+
 /// The field manager.
 pub const FIELD_MANAGER: &str = "taba-operator";
+
+/// The field manager of numbers of pods, which applying a Deployment without a number leaves alone.
+const SCALE_MANAGER: &str = "taba-operator-scale";
 
 /// Something could not be written.
 #[derive(Debug, Error)]
@@ -111,41 +117,47 @@ pub struct Written {
     pub writes: Vec<String>,
     /// What could not be done but keeps nothing else from being done.
     pub problems: Vec<ApplyError>,
+    /// It did not end early: whatever differed was written.
+    pub is_whole: bool,
 }
 
 impl Applier<'_> {
     /// Writes whatever differs, and deletes what is left over.
     ///
     /// # Errors
-    /// At the first object that cannot be written.
-    pub async fn apply(&self, objects: &Objects, live: &Children) -> Result<Written, ApplyError> {
-        let mut written = Written::default();
-        self.each(&objects.owned.service_accounts, &live.owned.service_accounts, &mut written).await?;
-        self.secrets(&objects.owned.secrets, &live.owned.secrets, &mut written).await?;
-        self.each(&objects.owned.config_maps, &live.owned.config_maps, &mut written).await?;
-        self.each(&objects.owned.services, &live.owned.services, &mut written).await?;
-        self.each(&objects.owned.network_policies, &live.owned.network_policies, &mut written).await?;
-        self.each(&objects.owned.pod_disruption_budgets, &live.owned.pod_disruption_budgets, &mut written)
-            .await?;
-        self.each(&objects.owned.stateful_sets, &live.owned.stateful_sets, &mut written).await?;
-        self.each(&objects.owned.deployments, &live.owned.deployments, &mut written).await?;
+    /// At the first object that cannot be written. What was written before is in `written` all the same.
+    pub async fn apply(
+        &self,
+        objects: &Objects,
+        live: &Children,
+        written: &mut Written,
+    ) -> Result<(), ApplyError> {
+        self.each(&objects.owned.service_accounts, &live.owned.service_accounts, written).await?;
+        self.secrets(&objects.owned.secrets, &live.owned.secrets, written).await?;
+        self.each(&objects.owned.config_maps, &live.owned.config_maps, written).await?;
+        self.each(&objects.owned.services, &live.owned.services, written).await?;
+        self.each(&objects.owned.network_policies, &live.owned.network_policies, written).await?;
+        self.each(&objects.owned.pod_disruption_budgets, &live.owned.pod_disruption_budgets, written).await?;
+        self.each(&objects.owned.stateful_sets, &live.owned.stateful_sets, written).await?;
+        self.each(&objects.owned.deployments, &live.owned.deployments, written).await?;
         for wanted in &objects.replicas {
-            self.scale(&wanted.deployment, wanted.replicas, &mut written).await?;
+            self.scale(&wanted.deployment, wanted.replicas, written).await?;
         }
-        self.each(&objects.owned.autoscalers, &live.owned.autoscalers, &mut written).await?;
+        self.each(&objects.owned.autoscalers, &live.owned.autoscalers, written).await?;
         for wanted in &objects.claims {
-            self.grow(&wanted.claim, &wanted.size, live, &mut written).await?;
+            self.grow(&wanted.claim, &wanted.size, live, written).await?;
         }
         // Never StatefulSets, Secrets and claims: they are or guard the data.
-        self.sweep(&objects.owned.autoscalers, &live.owned.autoscalers, &mut written).await?;
-        self.sweep(&objects.owned.deployments, &live.owned.deployments, &mut written).await?;
-        self.sweep(&objects.owned.pod_disruption_budgets, &live.owned.pod_disruption_budgets, &mut written)
+        self.sweep(&objects.owned.autoscalers, &live.owned.autoscalers, written).await?;
+        self.sweep(&objects.owned.deployments, &live.owned.deployments, written).await?;
+        self.sweep(&objects.owned.pod_disruption_budgets, &live.owned.pod_disruption_budgets, written)
             .await?;
-        self.sweep(&objects.owned.network_policies, &live.owned.network_policies, &mut written).await?;
-        self.sweep(&objects.owned.services, &live.owned.services, &mut written).await?;
-        self.sweep(&objects.owned.config_maps, &live.owned.config_maps, &mut written).await?;
-        self.sweep(&objects.owned.service_accounts, &live.owned.service_accounts, &mut written).await?;
-        Ok(written)
+        self.sweep(&objects.owned.network_policies, &live.owned.network_policies, written).await?;
+        self.sweep(&objects.owned.services, &live.owned.services, written).await?;
+        self.sweep(&objects.owned.config_maps, &live.owned.config_maps, written).await?;
+        self.sweep(&objects.owned.service_accounts, &live.owned.service_accounts, written).await?;
+        written.is_whole = true;
+        Ok(())
     }
 
     async fn each<K: Child>(
@@ -230,12 +242,18 @@ impl Applier<'_> {
         Ok(())
     }
 
+    /// Applied and not merged: only so does the API server keep that the number was set, and who sets it later.
     async fn scale(&self, deployment: &str, replicas: i32, written: &mut Written) -> Result<(), ApplyError> {
         self.leadership.check()?;
-        let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let patch = Patch::Merge(json!({"spec": {"replicas": replicas}}));
+        let scale = json!({
+            "apiVersion": "autoscaling/v1",
+            "kind": "Scale",
+            "metadata": {"name": deployment, "namespace": self.namespace},
+            "spec": {"replicas": replicas},
+        });
+        let params = PatchParams::apply(SCALE_MANAGER).force();
         let api: Api<Deployment> = self.api();
-        let scaled = api.patch_scale(deployment, &params, &patch).await;
+        let scaled = api.patch_scale(deployment, &params, &Patch::Apply(&scale)).await;
         let outcome = scaled.map_err(|source| write_error::<Deployment>("scale", deployment, source));
         self.metrics.write("scale", "Deployment", outcome.is_ok());
         outcome?;

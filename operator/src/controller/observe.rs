@@ -10,7 +10,7 @@ use std::net::IpAddr;
 use futures::StreamExt as _;
 use futures::stream;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::apps::v1::StatefulSet;
+use k8s_openapi::api::apps::v1::{Deployment, StatefulSet};
 use k8s_openapi::api::core::v1::{PersistentVolumeClaim, Pod as KubePod, Secret};
 use k8s_openapi::jiff::Timestamp;
 use kube::api::ListParams;
@@ -30,6 +30,9 @@ use crate::sentinels::{self, MasterSeen};
 
 /// Keepers and Sentinels asked at once.
 const ASKED_AT_ONCE: usize = 32;
+
+/// How many pods a Deployment gets that does not say how many.
+const REPLICAS_UNCHOSEN: i32 = 1;
 
 /// Objects with the cluster's labels.
 #[derive(Clone, Debug, Default)]
@@ -112,12 +115,13 @@ impl Children {
         self.owned.stateful_sets.iter().filter_map(size).collect()
     }
 
-    /// Present numbers of pods of the Deployments that exist.
+    /// Present numbers of pods of the Deployments that exist, where someone chose them.
     #[must_use]
     pub fn replicas(&self, names: &Names) -> BTreeMap<Role, i32> {
         let present = |role: Role| {
             let found = self.owned.deployments.iter().find(|one| one.name_any() == names.role(role))?;
-            Some((role, found.spec.as_ref()?.replicas?))
+            let number = found.spec.as_ref()?.replicas?;
+            (number != REPLICAS_UNCHOSEN || is_size_chosen(found)).then_some((role, number))
         };
         Role::ALL.into_iter().filter_map(present).collect()
     }
@@ -136,6 +140,14 @@ impl Children {
             pod(found, newest, now)
         })
     }
+}
+
+/// Whether someone set the number of pods. The API server keeps who applied a field, and its own default is nobody's:
+/// so a Deployment that was made and not yet scaled is known from one that was scaled to that number.
+fn is_size_chosen(deployment: &Deployment) -> bool {
+    let entries = deployment.metadata.managed_fields.iter().flatten();
+    let mut fields = entries.filter_map(|entry| entry.fields_v1.as_ref());
+    fields.any(|fields| fields.0.pointer("/f:spec/f:replicas").is_some())
 }
 
 /// Looks at shards, Sentinels and servers, at the time `now`.
@@ -275,4 +287,41 @@ async fn ask_sentinels(world: &mut World, password: &str, replicas_max: usize) {
 fn address(sentinel: &Sentinel) -> Result<IpAddr, String> {
     let pod = sentinel.pod.as_ref().ok_or("no pod")?;
     Ok(pod.ip.ok_or("the pod has no address yet")?)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// How many frontends there are by choice, if `fields` of their Deployment were set by someone.
+    #[track_caller]
+    fn check(replicas: i32, fields: &Value, expected: Option<i32>) {
+        let deployment = serde_json::from_value(json!({
+            "metadata": {
+                "name": "main-frontend",
+                "managedFields": [
+                    {"manager": "taba-operator", "operation": "Apply", "fieldsV1": {"f:spec": {"f:template": {}}}},
+                    {"manager": "someone", "operation": "Update", "subresource": "scale", "fieldsV1": fields},
+                ],
+            },
+            "spec": {"replicas": replicas, "selector": {}, "template": {}},
+        }));
+        let deployments = vec![deployment.expect("a Deployment")];
+        let children = Children { owned: Owned { deployments, ..Owned::default() }, ..Children::default() };
+        let chosen = children.replicas(&Names::new("main", "ns", "cluster.local"));
+        assert_eq!(chosen.get(&Role::Frontend), expected.as_ref(), "{replicas} by {fields}");
+    }
+
+    #[test]
+    fn the_number_of_a_deployment_that_was_made_and_not_yet_scaled_is_nobodys_choice() {
+        let nothing = json!({"f:status": {"f:replicas": {}}});
+        let number = json!({"f:spec": {"f:replicas": {}}});
+        check(1, &nothing, None);
+        check(1, &number, Some(1));
+        check(5, &number, Some(5));
+        // Whoever took the names of those who set fields away did not take the number away.
+        check(5, &nothing, Some(5));
+    }
 }

@@ -202,10 +202,8 @@ async fn work(
         apply(context, cluster, valid, children, &facts, &world, &mut problems).await?
     };
     let planned = plan(&world);
-    // Pods are judged by templates, so what was observed before a template was written is of no use.
-    let may_act = !cluster.spec.paused && !written.writes.iter().any(|write| write.contains("StatefulSet"));
     let mut acted = false;
-    if may_act {
+    if !cluster.spec.paused && !has_templates(&written) {
         let outcomes = act(context, cluster, valid, &world, &planned, &secrets).await;
         acted = !outcomes.is_empty();
         settle(context, cluster, outcomes, &mut told, &mut problems)?;
@@ -216,12 +214,18 @@ async fn work(
         plan: &planned,
         problems: &problems,
         has_written: !written.writes.is_empty(),
+        is_whole: written.is_whole,
         image: &image,
         selector: &selector_text(&valid.names, Component::Server(Role::Frontend)),
         now,
     });
     let next = if acted || !written.writes.is_empty() { SOON } else { pace(&status, &planned) };
     Ok(Outcome { status, told, next })
+}
+
+/// Pods are judged by templates, so what was observed before a template was written is of no use.
+fn has_templates(written: &Written) -> bool {
+    written.writes.iter().any(|write| write.contains("StatefulSet"))
 }
 
 /// Writes objects. What stands in the way of one cluster only is a problem to report.
@@ -244,25 +248,34 @@ async fn apply(
         futile: &context.futile,
         metrics: &context.metrics,
     };
-    match applier.apply(&objects, children).await {
-        Ok(written) => {
-            if !written.writes.is_empty() {
-                tracing::info!(cluster = cluster.name_any(), writes = ?written.writes, "objects written");
-            }
-            problems.extend(written.problems.iter().map(|error| problem("VolumeCannotGrow", error)));
-            Ok(written)
-        }
-        Err(ApplyError::NotLeader(error)) => Err(error.into()),
-        Err(error @ ApplyError::Raced { .. }) => Err(ReconcileError::Apply { error }),
-        Err(error @ ApplyError::Taken { .. }) => {
-            problems.push(problem("NameTaken", &error));
-            Ok(Written::default())
-        }
-        Err(error @ ApplyError::Write { .. }) if is_refusal(&error) => {
-            problems.push(problem("ApplyRefused", &error));
-            Ok(Written::default())
-        }
-        Err(error) => Err(ReconcileError::Apply { error }),
+    let mut written = Written::default();
+    let ended = applier.apply(&objects, children, &mut written).await;
+    if !written.writes.is_empty() {
+        tracing::info!(cluster = cluster.name_any(), writes = ?written.writes, "objects written");
+    }
+    sort(written, ended, problems)
+}
+
+/// Sorts what writing came to. What was written stays so whatever ended it.
+fn sort(
+    written: Written,
+    ended: Result<(), ApplyError>,
+    problems: &mut Vec<Problem>,
+) -> Result<Written, ReconcileError> {
+    problems.extend(written.problems.iter().map(|error| problem("VolumeCannotGrow", error)));
+    if let Err(error) = ended {
+        problems.push(stopped(error)?);
+    }
+    Ok(written)
+}
+
+/// What ended the writing, if it concerns this cluster alone.
+fn stopped(error: ApplyError) -> Result<Problem, ReconcileError> {
+    match error {
+        ApplyError::NotLeader(error) => Err(error.into()),
+        ApplyError::Taken { .. } => Ok(problem("NameTaken", &error)),
+        ApplyError::Write { .. } if is_refusal(&error) => Ok(problem("ApplyRefused", &error)),
+        error => Err(ReconcileError::Apply { error }),
     }
 }
 
@@ -381,6 +394,21 @@ mod tests {
         let secs = |failures| backoff(failures, 1.0).as_secs();
         assert_eq!([secs(1), secs(2), secs(5), secs(6), secs(1000)], [2, 4, 32, 60, 60]);
         assert_eq!(backoff(1, 0.5), Duration::from_secs(1));
+    }
+
+    #[test]
+    fn a_template_written_before_a_taken_name_is_remembered() {
+        let writes = vec!["apply StatefulSet main-s0".to_owned()];
+        let taken = ApplyError::Taken {
+            kind: "Deployment".to_owned(),
+            name: "main-frontend".to_owned(),
+            owner: "nobody".to_owned(),
+        };
+        let mut problems = Vec::new();
+        let written = Written { writes, ..Written::default() };
+        let written = sort(written, Err(taken), &mut problems).expect("a problem to report");
+        assert!(has_templates(&written) && !written.is_whole);
+        assert_eq!(problems[0].reason, "NameTaken");
     }
 
     #[test]

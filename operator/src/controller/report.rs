@@ -35,6 +35,8 @@ pub struct Pass<'a> {
     pub problems: &'a [Problem],
     /// Objects were written in this pass, so what was observed is old.
     pub has_written: bool,
+    /// The writing of objects did not end early.
+    pub is_whole: bool,
     /// The image that the cluster keeps to.
     pub image: &'a str,
     /// The label selector of frontends.
@@ -163,6 +165,9 @@ fn progressing(pass: &Pass<'_>, work: Option<Answer>, missing: &Missing) -> Answ
     }
     if let Some((_, message)) = missing.expected.first() {
         return Answer::new(true, "StartingPods", message.clone());
+    }
+    if !pass.is_whole {
+        return Answer::new(true, "Applying", "not all objects could be written");
     }
     if pass.has_written {
         return Answer::new(true, "Applying", "objects were written");

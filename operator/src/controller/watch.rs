@@ -1,7 +1,7 @@
 //! What to set right at Sentinels: a pure function of what was observed, what was suspected before, and `now`.
 //!
-//! Sentinels repair most things among themselves within seconds, so a fault must last before it is touched. The
-//! repair of a wrong entry is `REMOVE` and `MONITOR` of that entry at that one Sentinel, one at a time, and
+//! Sentinels repair most things among themselves within seconds, so such a fault must last before it is touched.
+//! Settings they never do: a new spec comes to them in this way, at once. The repair of a wrong entry is `REMOVE` and `MONITOR` of that entry at that one Sentinel, one at a time, and
 //! only while a majority of the others names the open primary and no failover is under way. Never `RESET`: it
 //! leaves Sentinels without replicas, and a primary that dies then has no successor.
 
@@ -14,9 +14,6 @@ use crate::sentinels::{Command, MasterSeen};
 
 #[cfg(test)]
 mod tests;
-
-/// New settings restart Sentinels one by one, which sets them as well.
-const WRONG_SETTINGS_AFTER: Duration = Duration::from_secs(60);
 
 /// Others' newer configurations correct a wrong address within 15 s.
 const WRONG_ADDRESS_AFTER: Duration = Duration::from_secs(60);
@@ -56,8 +53,8 @@ pub enum Fault {
 impl Fault {
     const fn lasts(self) -> Duration {
         match self {
-            Self::Unwatched => Duration::ZERO,
-            Self::Settings => WRONG_SETTINGS_AFTER,
+            // Nobody but the operator sets these right.
+            Self::Unwatched | Self::Settings => Duration::ZERO,
             Self::WrongAddress => WRONG_ADDRESS_AFTER,
             Self::Strangers => STRANGERS_AFTER,
         }
@@ -169,14 +166,15 @@ fn others_agree(world: &World, shard: &Shard, except: &str) -> bool {
     agree.count() * 2 > world.sentinels.len() && !seen.iter().any(|master| master.is_failing_over())
 }
 
-/// The commands of a repair.
+/// The commands of a repair. The login is set by each of them: whether a Sentinel has it cannot be seen, and one that
+/// was told to watch and not yet how lacks it.
 #[must_use]
 pub fn commands(repair: &Repair, master: &str, settings: &WatchSettings, password: &str) -> Vec<Command> {
     let mut commands = Vec::new();
     if repair.fault.replaces() {
         commands.push(Command::Remove { name: master.to_owned() });
     }
-    let mut options = Vec::new();
+    let mut options = vec![("auth-user", "sentinel".to_owned()), ("auth-pass", password.to_owned())];
     if let Some(host) = &repair.host {
         commands.push(Command::Monitor {
             name: master.to_owned(),
@@ -184,7 +182,6 @@ pub fn commands(repair: &Repair, master: &str, settings: &WatchSettings, passwor
             port: settings.port,
             quorum: settings.quorum,
         });
-        options.extend([("auth-user", "sentinel".to_owned()), ("auth-pass", password.to_owned())]);
     } else {
         options.push(("quorum", settings.quorum.to_string()));
     }

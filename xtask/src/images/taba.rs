@@ -11,19 +11,14 @@ use crate::system::{self, C_COMPILER, MUSL_COMPILER};
 /// Where programs are in the image.
 const FOLDER: &str = "usr/local/bin";
 /// A program and its package.
-const PROGRAMS: [(&str, &str); 3] =
+pub const PROGRAMS: [(&str, &str); 3] =
     [("taba", "taba-server"), ("taba-keeper", "taba-keeper"), ("taba-operator", "taba-operator")];
 
 pub const IMAGE: Image<'static> = super::image(super::TABA, &["/usr/local/bin/taba"], "/usr/local/bin");
 
-/// Builds the programs.
-pub fn build(quick: bool) -> Result<Vec<PathBuf>> {
-    build_static(quick, &PROGRAMS)
-}
-
 /// Builds programs (each with its package) linked to nothing, so that they run in any image: the keeper is copied
 /// into that of Redis.
-pub fn build_static(quick: bool, programs: &[(&str, &str)]) -> Result<Vec<PathBuf>> {
+pub fn build(quick: bool, programs: &[(&str, &str)]) -> Result<()> {
     system::ensure_programs(&[C_COMPILER, MUSL_COMPILER])?;
     system::ensure_target(TARGET)?;
     let mut build = process::cargo();
@@ -32,15 +27,14 @@ pub fn build_static(quick: bool, programs: &[(&str, &str)]) -> Result<Vec<PathBu
         build.args(["--package", package, "--bin", program]);
     }
     process::run(&mut build)?;
-    let folder = folder(quick);
-    let programs: Vec<_> = programs.iter().map(|(program, _)| folder.join(program)).collect();
-    for program in &programs {
-        let headers = process::output(process::program("readelf").arg("--program-headers").arg(program))?;
+    for (program, _) in programs {
+        let program = folder(quick).join(program);
+        let headers = process::output(process::program("readelf").arg("--program-headers").arg(&program))?;
         if headers.contains("INTERP") {
             bail!("{} asks for a loader, so it is not static", program.display());
         }
     }
-    Ok(programs)
+    Ok(())
 }
 
 /// Where cargo puts the programs.
@@ -54,12 +48,11 @@ fn profile(quick: bool) -> &'static str {
 }
 
 /// Puts the programs into the image's root, without what only debuggers read.
-pub fn fill(root: &Path, programs: &[PathBuf]) -> Result<()> {
+pub fn fill(root: &Path, quick: bool, programs: &[(&str, &str)]) -> Result<()> {
     std::fs::create_dir_all(root.join("data"))?;
-    for program in programs {
-        let Some(name) = program.file_name() else { bail!("{} has no name", program.display()) };
-        let to = root.join(FOLDER).join(name);
-        archive::copy(program, &to)?;
+    for (program, _) in programs {
+        let to = root.join(FOLDER).join(program);
+        archive::copy(&folder(quick).join(program), &to)?;
         process::run(process::program("strip").arg("--strip-all").arg(&to))?;
     }
     Ok(())

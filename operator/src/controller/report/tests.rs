@@ -84,6 +84,7 @@ fn report(cluster: &TabaCluster, world: &World, problems: &[Problem], now: Time)
         plan: &plan,
         problems,
         has_written: false,
+        is_whole: problems.is_empty(),
         image: "taba:1",
         selector: "a=b",
         now,
@@ -268,10 +269,11 @@ fn servers_that_roll_are_progress() {
 }
 
 #[test]
-fn a_problem_of_applying_is_told_by_its_reason() {
+fn what_ends_the_writing_is_told_by_its_reason_and_leaves_work_to_do() {
     let problems = [Problem { reason: "NameTaken", message: "Service main belongs to nobody".to_owned() }];
     let status = report(&cluster(), &healthy(), &problems, at(0));
     assert_eq!(find(&status, ConditionType::Degraded).1, "NameTaken");
+    assert_eq!(find(&status, ConditionType::Progressing), ("True".to_owned(), "Applying".to_owned()));
 }
 
 #[test]

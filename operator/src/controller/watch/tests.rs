@@ -113,11 +113,17 @@ fn before_the_founding_the_first_member_is_watched() {
 }
 
 #[test]
-fn a_wrong_quorum_is_set_right_when_it_lasts() {
-    let mut world = world();
-    change(&mut world, 0, |seen| seen.quorum = 1);
-    check(&world, &[], 59, &[]);
-    check(&world, &[], 60, &[Fault::Settings]);
+fn new_settings_are_set_at_once_and_as_long_as_they_differ() {
+    #[track_caller]
+    fn differs(change_to: impl Fn(&mut MasterSeen)) {
+        let mut world = world();
+        change(&mut world, 0, change_to);
+        check(&world, &[Fault::Settings], 1, &[Fault::Settings]);
+    }
+    differs(|seen| seen.quorum = 1);
+    differs(|seen| seen.down_after_ms = 4000);
+    differs(|seen| seen.failover_timeout_ms = 12_000);
+    differs(|seen| seen.parallel_syncs = 4);
 }
 
 #[test]
@@ -173,12 +179,32 @@ fn sentinels_that_are_gone_are_strangers() {
     check(&world, &[], 180, &[Fault::Strangers]);
 }
 
-#[test]
-fn no_repair_ever_resets() {
-    for fault in [Fault::Unwatched, Fault::Settings, Fault::WrongAddress, Fault::Strangers] {
+/// The repairs of all faults, as commands.
+fn all_commands() -> [(Fault, Vec<Command>); 4] {
+    [Fault::Unwatched, Fault::Settings, Fault::WrongAddress, Fault::Strangers].map(|fault| {
         let host = (fault != Fault::Settings).then(|| host(1));
         let repair = Repair { sentinel: "sentinel-0".to_owned(), shard: 0, fault, host };
-        let commands = commands(&repair, "ns.main-s0", &SETTINGS, "hunter2");
+        (fault, commands(&repair, "ns.main-s0", &SETTINGS, "hunter2"))
+    })
+}
+
+#[test]
+fn a_sentinel_that_was_told_to_watch_and_not_yet_how_gets_the_login() {
+    let mut told = world();
+    change(&mut told, 0, |seen| {
+        (seen.down_after_ms, seen.failover_timeout_ms, seen.parallel_syncs) = (30_000, 180_000, 1);
+    });
+    check(&told, &[Fault::Settings], 1, &[Fault::Settings]);
+    for (fault, commands) in all_commands() {
+        let Some(Command::Set { options, .. }) = commands.last() else { panic!("{fault:?}: {commands:?}") };
+        let login = [("auth-user", "sentinel".to_owned()), ("auth-pass", "hunter2".to_owned())];
+        assert!(login.iter().all(|option| options.contains(option)), "{fault:?}: {commands:?}");
+    }
+}
+
+#[test]
+fn no_repair_ever_resets() {
+    for (fault, commands) in all_commands() {
         let removes = commands.iter().filter(|one| matches!(one, Command::Remove { .. })).count();
         let monitors = commands.iter().filter(|one| matches!(one, Command::Monitor { .. })).count();
         assert_eq!(removes, usize::from(fault.replaces()), "{fault:?}");
