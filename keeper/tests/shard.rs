@@ -140,6 +140,26 @@ fn a_replica_that_is_asked_to_stop_leaves_the_set_and_writes_go_on() {
     shard.assert_holds(&writer.finish().acknowledged);
 }
 
+/// Breaks if a replica has to leave the in-sync set before it follows: without replicas nothing can be written, the
+/// set neither, so each would wait for the other.
+#[test]
+fn replicas_that_all_restart_at_once_follow_again_and_writes_go_on() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    writer.reset_gap();
+    for name in ["b", "c"] {
+        shard.keeper(name).kill();
+    }
+    for name in ["b", "c"] {
+        shard.keeper(name).start();
+    }
+    shard.until_whole();
+    writer.until_more(200);
+    println!("SIGKILL of all replicas: longest gap {:?}", writer.longest_gap());
+    shard.assert_holds(&writer.finish().acknowledged);
+}
+
 #[test]
 fn a_primary_that_restarts_at_once_opens_again_with_all_its_data() {
     let mut shard = Shard::founded(1);

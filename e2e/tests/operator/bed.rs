@@ -121,7 +121,7 @@ impl Stage {
     /// Starts one with more producers, as a load.
     pub fn busy_checker(&mut self, taba: &Taba) -> Result<Checker> {
         self.seed += 1;
-        Checker::start(taba, Wish { seed: self.seed, producers: 4 * PRODUCERS, node: None })
+        Checker::start(taba, Wish { seed: self.seed, producers: 8 * PRODUCERS, node: None })
     }
 
     /// Keeps a figure for the end, and shows it.

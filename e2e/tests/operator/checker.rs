@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use taba_e2e::check::Verdict;
 
-use crate::kubectl::{apply, is_true, kubectl, kubectl_with, list, text, until};
+use crate::kubectl::{apply, get, is_true, kubectl, kubectl_with, list, text, until};
 use crate::taba::Taba;
 
 const PORT: u16 = 8080;
@@ -97,18 +97,21 @@ impl Checker {
         })
     }
 
+    fn is_over(&self) -> Result<()> {
+        let job = get(&["--namespace", &self.namespace, &format!("job/{}", self.job)])?;
+        let is_over = is_true(&job, "Complete") || is_true(&job, "Failed");
+        if is_over { Ok(()) } else { bail!("it goes on: {}", job["status"]) }
+    }
+
     /// Ends it and gives its verdict.
     pub fn stop(self) -> Result<Verdict> {
         let stop = self.desk("stop");
         until("the checker takes the word", START, || {
-            kubectl_with(&["create", "--raw", &stop, "-f", "-"], "{}")
+            let told = kubectl_with(&["create", "--raw", &stop, "-f", "-"], "{}");
+            // It may end before its answer has come through.
+            told.map(drop).or_else(|error| self.is_over().map_err(|_| error))
         })?;
-        let job = format!("job/{}", self.job);
-        until("the checker ends", END, || {
-            let found = crate::kubectl::get(&["--namespace", &self.namespace, &job])?;
-            let is_over = is_true(&found, "Complete") || is_true(&found, "Failed");
-            if is_over { Ok(()) } else { bail!("it goes on: {}", found["status"]) }
-        })?;
+        until("the checker ends", END, || self.is_over())?;
         let log = kubectl(&["logs", "--namespace", &self.namespace, &self.pod])?;
         let tail = || log.lines().rev().take(10).collect::<Vec<_>>().join("\n");
         Verdict::from_log(&log).with_context(|| format!("the log ends (last line first) with\n{}", tail()))

@@ -1,12 +1,13 @@
 //! Many servers, and many clusters.
 
+use std::thread::sleep;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
 use crate::bed::{OPERATOR_NAMESPACE, OPERATOR_PODS, Stage};
-use crate::kubectl::{get, kubectl, until};
+use crate::kubectl::{get, kubectl, list, text, until};
 use crate::taba::{Taba, small_but};
 
 /// The autoscaler looks every few seconds, at figures of the last quarter of a minute.
@@ -22,7 +23,7 @@ pub fn load_makes_servers_grow_and_calm_makes_them_shrink(stage: &mut Stage) -> 
         json!({
             "replicas": null,
             "autoscaling": {"minReplicas": 1, "maxReplicas": MAX, "cpuPercent": 60},
-            "resources": {"requests": {"cpu": "100m", "memory": "32Mi"}, "limits": {"memory": memory}},
+            "resources": {"requests": {"cpu": "60m", "memory": "32Mi"}, "limits": {"memory": memory}},
         })
     };
     let taba =
@@ -66,6 +67,9 @@ const CLUSTERS: usize = 10;
 /// What the operator may use at rest, in thousandths of a core and in Mi; its memory limit is 256 Mi.
 const REST_MAX: (u64, u64) = (200, 200);
 
+/// Ten minutes of one cluster.
+const SILENCE: Duration = Duration::from_secs(600 / CLUSTERS as u64);
+
 /// Seventy pods: one member, three Sentinels and three servers each.
 pub fn ten_clusters_cost_the_operator_little(stage: &mut Stage) -> Result<()> {
     let one = json!({"replicas": 1, "resources": tiny("128Mi")});
@@ -87,7 +91,23 @@ pub fn ten_clusters_cost_the_operator_little(stage: &mut Stage) -> Result<()> {
         Ok((cpu, memory))
     })?;
     stage.note(format!("the operator of {CLUSTERS} clusters uses {cpu}m CPU and {memory}Mi memory"));
+    let before = operator_writes()?;
+    sleep(SILENCE);
+    let writes = operator_writes()? - before;
+    stage.note(format!("{writes} writes for {CLUSTERS} idle clusters in {} s", SILENCE.as_secs()));
+    ensure!(writes == 0, "the operator writes though nothing changes");
     Ok(())
+}
+
+/// How often it wrote or tried to since it started: objects, status and Events.
+fn operator_writes() -> Result<u64> {
+    let pods = list(&["pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE])?;
+    let pod = text(pods.first().context("no pod")?, "/metadata/name").to_owned();
+    let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:8080/proxy/metrics");
+    let metrics = kubectl(&["get", "--raw", &path])?;
+    let lines = metrics.lines().filter(|line| line.starts_with("taba_operator_api_writes_total{"));
+    let counts = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>());
+    counts.sum::<Result<u64, _>>().context("parse the operator's metrics")
 }
 
 /// Thousandths of a core, and Mi.
