@@ -61,7 +61,7 @@ pub struct Options {
     pub sample: bool,
     /// Where a given cluster fetches Taba's image from: `registry/name:tag`. It is pushed there.
     pub registry: Option<String>,
-    /// Build the image without optimisation.
+    /// Optimise the image less, which builds faster.
     pub quick: bool,
 }
 

@@ -1,7 +1,8 @@
 //! What to set right at Sentinels: a pure function of what was observed, what was suspected before, and `now`.
 //!
 //! Sentinels repair most things among themselves within seconds, so such a fault must last before it is touched.
-//! Settings they never do: a new spec comes to them in this way, at once. The repair of a wrong entry is `REMOVE` and `MONITOR` of that entry at that one Sentinel, one at a time, and
+//! Settings they never do: a new spec comes to them in this way, at once.
+//! The repair of a wrong entry is `REMOVE` and `MONITOR` of that entry at that one Sentinel, one at a time, and
 //! only while a majority of the others names the open primary and no failover is under way. Never `RESET`: it
 //! leaves Sentinels without replicas, and a primary that dies then has no successor.
 
