@@ -164,15 +164,12 @@ impl Queries {
         after: Option<&str>,
         limit: usize,
     ) -> Result<Vec<TabInfo>, StoreError> {
+        let pending = self.pending(vbucket, clients).await?;
         let mut wanted = BTreeSet::new();
-        for client in self.clients_of_vbucket(vbucket, clients).await? {
+        for client in self.clients_of_vbucket(vbucket, clients, &pending).await? {
             wanted.extend(self.pipeline.store().list_tabs_of_client(vbucket, &client).await?);
         }
-        self.visit_pending(vbucket, |tab, client| {
-            if clients.matches(client) {
-                wanted.insert(tab.to_owned());
-            }
-        });
+        wanted.extend(pending.into_iter().map(|(tab, _)| tab));
         wanted.retain(|tab| names.matches(tab));
         let tabs = self.tabs_of_vbucket(vbucket, &Selector::Names(wanted), after, limit).await?;
         Ok(tabs)
@@ -185,7 +182,10 @@ impl Queries {
     pub async fn clients(&self, clients: &Selector) -> Result<Answer<Vec<String>>, StoreError> {
         let mut found = Gathered::default();
         for vbucket in self.pipeline.vbuckets().iter() {
-            let here = self.clients_of_vbucket(vbucket, clients).await;
+            let here = match self.pending(vbucket, clients).await {
+                Ok(pending) => self.clients_of_vbucket(vbucket, clients, &pending).await,
+                Err(error) => Err(error),
+            };
             found.add(vbucket, here.map(Vec::from_iter));
         }
         let mut answer = found.finish()?;
@@ -198,13 +198,9 @@ impl Queries {
         &self,
         vbucket: Vbucket,
         clients: &Selector,
+        pending: &BTreeSet<(String, String)>,
     ) -> Result<BTreeSet<String>, StoreError> {
-        let mut found = BTreeSet::new();
-        self.visit_pending(vbucket, |_, client| {
-            if clients.matches(client) && !found.contains(client) {
-                found.insert(client.to_owned());
-            }
-        });
+        let mut found: BTreeSet<String> = pending.iter().map(|(_, client)| client.clone()).collect();
         if let Selector::Names(names) = clients {
             for name in names {
                 if !self.pipeline.store().list_tabs_of_client(vbucket, name).await?.is_empty() {
@@ -329,10 +325,23 @@ impl Queries {
         self.pipeline.slot(vbucket).owned_cache().map(|cache| cache.list_tabs()).unwrap_or_default()
     }
 
-    fn visit_pending(&self, vbucket: Vbucket, visit: impl FnMut(&str, &str)) {
+    /// Tabs and matching clients whose states the store may lack as yet. To be asked for before the store is: what
+    /// is committed meanwhile is then found there.
+    async fn pending(
+        &self,
+        vbucket: Vbucket,
+        clients: &Selector,
+    ) -> Result<BTreeSet<(String, String)>, StoreError> {
         if let Some(cache) = self.pipeline.slot(vbucket).owned_cache() {
-            cache.visit_pending(visit);
+            let mut found = BTreeSet::new();
+            cache.visit_pending(|tab, client| {
+                if clients.matches(client) {
+                    found.insert((tab.to_owned(), client.to_owned()));
+                }
+            });
+            return Ok(found);
         }
+        replay::pending(self.pipeline.store(), vbucket, |client| clients.matches(client)).await
     }
 }
 

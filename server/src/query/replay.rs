@@ -1,6 +1,8 @@
 //! What the owner of a vbucket holds of one tab, rebuilt where somebody else is the owner: from stored
 //! states and the log behind them, by the same code that the owner applies entries with.
 
+use std::collections::BTreeSet;
+
 use bytes::Bytes;
 use taba_core::part::{self, Part};
 use taba_core::{State, Vbucket};
@@ -72,6 +74,32 @@ async fn replay_from(
         after = last.id;
         for entry in &entries {
             apply(&mut cache, entry, tab)?;
+        }
+    }
+}
+
+/// Tabs and clients in the log behind the per-client states, of clients that are wanted.
+pub(super) async fn pending(
+    store: &dyn Store,
+    vbucket: Vbucket,
+    is_wanted: impl Fn(&str) -> bool,
+) -> Result<BTreeSet<(String, String)>, StoreError> {
+    let mut found = BTreeSet::new();
+    let mut after = store.progress(vbucket).await?.marks.clients;
+    loop {
+        let entries = store.read_queue(vbucket, after, READ_BYTES_MAX).await?;
+        let Some(last) = entries.last() else { return Ok(found) };
+        after = last.id;
+        for entry in &entries {
+            for part in part::iter(&entry.block) {
+                match part.map_err(|error| corrupt_entry(entry.id, &error))? {
+                    Part::State { tab, client, .. } if is_wanted(client) => {
+                        found.insert((tab.to_owned(), client.to_owned()));
+                    }
+                    Part::State { .. } => {}
+                    Part::Delete { tab } => found.retain(|(deleted, _)| deleted != tab),
+                }
+            }
         }
     }
 }

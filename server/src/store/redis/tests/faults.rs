@@ -1,8 +1,13 @@
 //! Primaries that forget, change, close, lie or go away.
 
+use bytes::Bytes;
+use regex::Regex;
+use taba_core::{State, TabType};
+
 use super::*;
 use crate::pipeline::Pipeline;
 use crate::query::{Queries, Selector};
+use crate::store::TabChange;
 
 #[tokio::test]
 async fn scripts_are_loaded_again_when_the_shard_forgot_them() {
@@ -227,9 +232,9 @@ async fn a_commit_whose_answer_is_lost_was_done_once_or_not_at_all() {
     let tab = tab_in(Vbucket(1));
     subject.accept_at_last("p/1", &batch(&[&tab], 1)).await;
     let token = subject.own(Vbucket(1)).await;
-    let state = bytes::Bytes::from_static(&[1, taba_core::TabType::Gauge as u8]);
+    let state = Bytes::from_static(&[1, TabType::Gauge as u8]);
     let clients = vec![("needle-client".to_owned(), Some(state))];
-    let change = crate::store::TabChange { tab: tab.clone(), aggregate: None, clients, delete: false };
+    let change = TabChange { tab: tab.clone(), aggregate: None, clients, delete: false };
     let marks = Marks { aggregates: EntryId(1), clients: EntryId(1) };
     proxy.lose_answer_to("needle-client");
     let unknown = subject.store().commit(Vbucket(1), token, Commit { changes: vec![change], marks }).await;
@@ -334,4 +339,42 @@ async fn queries_say_which_vbuckets_are_away_and_do_not_wait_for_each() {
     assert_eq!(answer.missing, (128..256).map(Vbucket).collect::<Vec<_>>());
     assert!(started.elapsed() < lab::PATIENCE, "128 vbuckets, one wait");
     subject.lab.shards[1].primary().pause(false);
+}
+
+/// A batch with a state of a client for a tab, and the state.
+fn first_state(tab: &str, client: &str) -> (Parts, Bytes) {
+    let mut state = Vec::new();
+    State::new(TabType::CounterGroup).encode(&mut state);
+    let mut parts = Parts::new(vbuckets());
+    parts.push(&Part::State { tab, client, events: 1, state: &state });
+    (parts, state.into())
+}
+
+#[tokio::test]
+async fn a_client_is_found_before_an_owner_elsewhere_has_stored_its_first_state() {
+    let subject = TestStore::on(1, |_| {});
+    let (vbucket, tab) = (Vbucket(1), tab_in(Vbucket(1)));
+    let (parts, state) = first_state(&tab, "me");
+    subject.accept_at_last("p/1", &parts).await;
+    let newest = subject.store().read_queue(vbucket, EntryId(0), usize::MAX).await.unwrap()[0].id;
+    let change = TabChange { tab: tab.clone(), aggregate: Some(state), clients: Vec::new(), delete: false };
+    let marks = Marks { aggregates: newest, clients: EntryId(0) };
+    let token = subject.own(vbucket).await;
+    subject.store().commit(vbucket, token, Commit { changes: vec![change], marks }).await.unwrap();
+
+    let queries = Queries::new(Pipeline::without_owners(Arc::clone(subject.store())));
+    let named = |name: &str| Selector::Names([name.to_owned()].into());
+    for clients in
+        [named("me"), Selector::Pattern(Regex::new("^m").unwrap()), Selector::Prefix("m".to_owned())]
+    {
+        let tabs = queries.tabs(&Selector::All, &clients, None, 10).await.unwrap().value;
+        assert_eq!(tabs.iter().map(|tab| &tab.name).collect::<Vec<_>>(), [&tab], "{clients:?}");
+        assert_eq!(queries.clients(&clients).await.unwrap().value, ["me"], "{clients:?}");
+    }
+    assert!(queries.tabs(&Selector::All, &named("you"), None, 10).await.unwrap().value.is_empty());
+
+    let mut deletion = Parts::new(vbuckets());
+    deletion.push(&Part::Delete { tab: &tab });
+    subject.accept_at_last("p/2", &deletion).await;
+    assert!(queries.clients(&Selector::All).await.unwrap().value.is_empty(), "its only tab is deleted");
 }
