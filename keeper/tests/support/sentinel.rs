@@ -126,9 +126,9 @@ impl Sentinel {
 }
 
 fn process(file: &Path) -> Child {
-    let mut command = Command::new("redis-sentinel");
-    command.arg(file).stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
-    command.spawn().expect("redis-sentinel is installed")
+    let mut command = Command::new("redis-server");
+    command.arg(file).arg("--sentinel").stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null());
+    command.spawn().expect("redis-server is installed")
 }
 
 fn configure(folder: &Path) {

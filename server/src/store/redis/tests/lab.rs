@@ -46,9 +46,7 @@ impl Process {
             let child = match command.spawn() {
                 Ok(child) => child,
                 Err(error) if error.kind() == ErrorKind::NotFound => {
-                    panic!(
-                        "{program} is not on PATH: install Redis 7.0 or newer (Debian: redis-server, redis-sentinel)"
-                    )
+                    panic!("{program} is not on PATH: install Redis 7.0 or newer (Debian: redis-server)")
                 }
                 Err(error) => panic!("{program}: {error}"),
             };
@@ -297,7 +295,7 @@ impl Lab {
 
 fn start_sentinel(folder: &Path, shards: &[LabShard], more: &[String]) -> (Process, u16) {
     let config = folder.join("sentinel.conf");
-    Process::start("redis-sentinel", &folder.join("sentinel.log"), |port| {
+    Process::start("redis-server", &folder.join("sentinel.log"), |port| {
         let mut lines = vec![format!("port {port}"), "bind 127.0.0.1".to_owned()];
         lines.push(format!("dir {}", folder.display()));
         for LabShard { name, members } in shards {
@@ -307,6 +305,6 @@ fn start_sentinel(folder: &Path, shards: &[LabShard], more: &[String]) -> (Proce
         }
         lines.extend_from_slice(more);
         std::fs::write(&config, lines.join("\n") + "\n").expect("a config file");
-        vec![config.to_str().expect("a path in UTF-8").to_owned()]
+        vec![config.to_str().expect("a path in UTF-8").to_owned(), "--sentinel".to_owned()]
     })
 }
