@@ -10,6 +10,9 @@ use anyhow::{Context as _, Result, ensure};
 /// Written when the machine's cluster is whole.
 const UP: &str = "/var/lib/taba-cluster/up";
 
+/// Two that are harmed, and two for all that must not be.
+const NODES: &str = "4";
+
 /// The machine's cluster: the one that is up, else one that is started and in the end removed, also after a
 /// failed assertion.
 #[derive(Debug)]
@@ -25,7 +28,7 @@ impl Cluster {
     pub fn ensure() -> Result<Self> {
         let cluster = Self { is_ours: !Path::new(UP).exists() };
         if cluster.is_ours {
-            run_aloud(&["up", "--nodes", "2"])?;
+            run_aloud(&["up", "--nodes", NODES])?;
         }
         Ok(cluster)
     }

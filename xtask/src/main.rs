@@ -29,9 +29,9 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test [--fast] [STAGE]...       all checks, or the named stages:
-                                 format clippy docs deny tests doctests fuzz chart,
-                                 and kubernetes, which runs only when named
-                                 --fast: only format, clippy and the tests without the end-to-end ones
+                                 format clippy docs deny tests doctests fuzz chart kubernetes,
+                                 and unit: the tests without the end-to-end ones
+                                 --fast: all but kubernetes, which needs root and Go and takes longest
   bench [--json] [NAME]...       benchmarks, or the named ones; --json prints one object a line
   bench --list                   their names
   fuzz [TARGET] [--seconds N]    fuzz one target, or all in turn, N seconds each (60)

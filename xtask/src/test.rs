@@ -20,16 +20,16 @@ use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::cluster;
 use crate::process;
-use crate::system::{self, C_COMPILER, LAB, REDIS};
+use crate::system::{self, C_COMPILER, LAB, Program, REDIS};
 use report::{Outcome, Report};
 use tally::Tally;
 
 /// What to check.
 #[derive(Debug, Default)]
 pub struct Options {
-    /// Only the stages of the edit-compile-test loop, without the end-to-end tests.
+    /// All stages but the tests on Kubernetes.
     pub fast: bool,
-    /// These stages only; all that run by default if empty.
+    /// These stages only; all if empty.
     pub stages: Vec<Stage>,
 }
 
@@ -52,12 +52,14 @@ pub enum Stage {
     Fuzz,
     /// The Helm chart: what it renders, what it refuses, and whether the files made from it are up to date.
     Chart,
-    /// The tests on a real Kubernetes; only when asked for.
+    /// The tests on a real Kubernetes.
     Kubernetes,
+    /// The tests of the workspace without the end-to-end ones; only when named, since [`Stage::Tests`] has them.
+    Unit,
 }
 
 impl Stage {
-    const DEFAULT: [Self; 8] = [
+    const ALL: [Self; 9] = [
         Self::Format,
         Self::Clippy,
         Self::Docs,
@@ -66,10 +68,9 @@ impl Stage {
         Self::Doctests,
         Self::Fuzz,
         Self::Chart,
+        Self::Kubernetes,
     ];
-    /// Needs root and Go, and minutes.
-    const ASKED_FOR: [Self; 1] = [Self::Kubernetes];
-    const FAST: [Self; 3] = [Self::Format, Self::Clippy, Self::Tests];
+    const ONLY_WHEN_NAMED: [Self; 1] = [Self::Unit];
 
     /// The name it is asked for by.
     pub const fn name(self) -> &'static str {
@@ -83,6 +84,7 @@ impl Stage {
             Self::Fuzz => "fuzz",
             Self::Chart => "chart",
             Self::Kubernetes => "kubernetes",
+            Self::Unit => "unit",
         }
     }
 
@@ -97,20 +99,21 @@ impl Stage {
     }
 
     fn known() -> impl Iterator<Item = Self> {
-        Self::DEFAULT.into_iter().chain(Self::ASKED_FOR)
+        Self::ALL.into_iter().chain(Self::ONLY_WHEN_NAMED)
     }
 
-    fn run(self, options: &Options) -> Result<Outcome> {
+    fn run(self) -> Result<Outcome> {
         match self {
             Self::Format => format(),
             Self::Clippy => clippy(),
             Self::Docs => docs(),
             Self::Deny => deny::run(),
-            Self::Tests => tests(options),
+            Self::Tests => tests(&LAB, &[]),
             Self::Doctests => doctests(),
             Self::Fuzz => fuzz_replay(),
             Self::Chart => chart(),
             Self::Kubernetes => kubernetes(),
+            Self::Unit => tests(&[C_COMPILER, REDIS], &["--exclude", "taba-e2e"]),
         }
     }
 }
@@ -122,20 +125,23 @@ impl Stage {
 pub fn run(options: &Options) -> Result<ExitCode> {
     let stages: &[Stage] = match options {
         Options { stages, .. } if !stages.is_empty() => stages,
-        Options { fast: true, .. } => &Stage::FAST,
-        Options { .. } => &Stage::DEFAULT,
+        Options { fast: true, .. } => Stage::ALL.split_last().map_or(&[], |(_kubernetes, others)| others),
+        Options { .. } => &Stage::ALL,
     };
     let mut report = Report::default();
     for &stage in stages {
         eprintln!("\n== {}", stage.name());
         let start = Instant::now();
-        let outcome = stage.run(options).unwrap_or_else(|error| {
+        let outcome = stage.run().unwrap_or_else(|error| {
             eprintln!("error: {error:#}");
             Outcome::failed(format!("{error:#}"))
         });
         let seconds = start.elapsed().as_secs_f64();
         eprintln!("== {} {} in {seconds:.1} s", stage.name(), outcome.word());
         report.add(stage.name(), seconds, outcome);
+    }
+    if options.fast {
+        println!("\nLEFT OUT by --fast: the tests on a real Kubernetes; `cargo xtask test` runs them too");
     }
     print!("{report}");
     Ok(if report.passed() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
@@ -170,14 +176,11 @@ fn docs() -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
-fn tests(options: &Options) -> Result<Outcome> {
-    // Servers and keepers are tested against real Redis.
-    system::ensure_programs(if options.fast { &[C_COMPILER, REDIS] } else { &LAB })?;
+/// Servers and keepers are tested against real Redis.
+fn tests(programs: &[Program], selection: &[&str]) -> Result<Outcome> {
+    system::ensure_programs(programs)?;
     let mut test = process::cargo();
-    test.args(["test", "--locked", "--no-fail-fast", "--workspace"]);
-    if options.fast {
-        test.args(["--exclude", "taba-e2e"]);
-    }
+    test.args(["test", "--locked", "--no-fail-fast", "--workspace"]).args(selection);
     count(test.args(["--lib", "--bins", "--tests", "--examples"]))
 }
 
@@ -207,7 +210,7 @@ const ON_A_CLUSTER: [&str; 3] = ["admission", "chart", "operator"];
 fn kubernetes() -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
     // Built first, so that the tests' own waits do not count it.
-    cluster::prepare()?;
+    cluster::prepare().context("NOT RUN")?;
     let mut clippy = e2e("clippy", &[&["kubernetes"], &ON_A_CLUSTER[..]].concat());
     process::run(clippy.args(["--", "--deny", "warnings"]))?;
     let mut outcome = Outcome::default();
@@ -219,7 +222,7 @@ fn kubernetes() -> Result<Outcome> {
         return Ok(outcome);
     }
     run_e2e("kubernetes", &mut outcome)?;
-    cluster::up(&cluster::Options { nodes: Some(2), ..cluster::Options::default() })?;
+    cluster::up(&cluster::Options { nodes: Some(4), ..cluster::Options::default() })?;
     let ran = on_a_cluster(&mut outcome);
     cluster::down().and(ran)?;
     Ok(outcome)
@@ -293,7 +296,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .ends_with("format, clippy, docs, deny, tests, doctests, fuzz, chart, kubernetes")
+                .ends_with("format, clippy, docs, deny, tests, doctests, fuzz, chart, kubernetes, unit")
         );
     }
 

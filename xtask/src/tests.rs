@@ -61,13 +61,13 @@ fn every_task_a_document_shows_is_understood() {
 fn the_readme_starts_with_standalone_and_then_the_tests() {
     let commands = commands("README.md");
     let first_two: Vec<_> = commands.iter().filter(|line| line.starts_with("cargo ")).take(2).collect();
-    assert_eq!(first_two, ["cargo run --release -- standalone", "cargo xtask test"]);
+    assert_eq!(first_two, ["cargo run --release -- standalone", "cargo xtask test --fast"]);
 }
 
 #[test]
 fn ci_runs_the_documented_command_and_nothing_after_it() {
     let script = read(".ci/run");
-    assert_eq!(script.lines().last(), Some("exec cargo xtask test"));
+    assert_eq!(script.lines().last(), Some("exec cargo xtask test --fast"));
 }
 
 /// The `file: name` references of a line to tests.

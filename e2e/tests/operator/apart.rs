@@ -11,7 +11,7 @@ use serde_json::json;
 
 use crate::bed::Stage;
 use crate::kubectl::{kubectl, until};
-use crate::nodes::{Uncordon, nodes};
+use crate::nodes::{Uncordon, calm_nodes};
 use crate::taba::{Taba, small_but};
 
 /// The nodes' folders. In them each keeps the address it gave last, and gives the next one in turn, which nobody had.
@@ -38,7 +38,7 @@ pub fn clusters_do_not_meet_even_with_each_others_addresses(stage: &mut Stage) -
     let distinct: BTreeSet<_> = ids.iter().collect();
     ensure!(distinct.len() == clusters.len(), "shards share an identity: {ids:?}");
 
-    let checkers = clusters.iter().map(|taba| stage.checker(taba, None)).collect::<Result<Vec<_>>>()?;
+    let checkers = clusters.iter().map(|taba| stage.checker(taba)).collect::<Result<Vec<_>>>()?;
     let mut moved = 0;
     for _ in 0..ROUNDS {
         moved += exchange_addresses(&clusters)?;
@@ -72,7 +72,7 @@ fn shard_ids(clusters: &[Taba]) -> Result<Vec<String>> {
 /// only when all old addresses are free, or they would get others.
 fn exchange_addresses(clusters: &[Taba]) -> Result<usize> {
     let before = owners(clusters)?;
-    let closed = nodes()?.into_iter().map(Uncordon::after_cordon).collect::<Result<Vec<_>>>()?;
+    let closed = calm_nodes()?.into_iter().map(Uncordon::after_cordon).collect::<Result<Vec<_>>>()?;
     for namespace in clusters.iter().map(|taba| &taba.namespace).collect::<BTreeSet<_>>() {
         let words = ["delete", "pods", "--selector=app.kubernetes.io/name=taba", "--namespace", namespace];
         kubectl(&[&words[..], &["--grace-period=0", "--force", "--wait=false"]].concat())?;

@@ -1,15 +1,18 @@
 //! What all scenarios stand on: a cluster, the images, the operator, and a namespace for each.
 
+use std::sync::Mutex;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 use taba_e2e::check::Verdict;
 use taba_e2e::runner::{Cluster, run, run_aloud};
 
+use crate::api::{Proxy, find, list, path};
 use crate::checker::{Checker, Wish};
 use crate::dump;
 use crate::kubectl::{apply, kubectl, text, until};
+use crate::nodes::set_apart;
 use crate::taba::Taba;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/taba");
@@ -18,17 +21,21 @@ pub const OPERATOR_NAMESPACE: &str = "taba-system";
 /// Its Deployment.
 pub const OPERATOR: &str = "deployment/taba-operator";
 /// What finds its pods.
-pub const OPERATOR_PODS: &str = "--selector=app.kubernetes.io/name=taba-operator";
+pub const OPERATOR_PODS: &str = "app.kubernetes.io/name=taba-operator";
 
 /// As many as in the lab; each posts up to twenty batches of forty events a second.
 const PRODUCERS: usize = 4;
 
 /// Longest wait for all objects of a scenario to be gone.
-const GONE: Duration = Duration::from_secs(180);
+const GONE: Duration = Duration::from_secs(240);
 
 /// The cluster with the operator in it.
 pub struct Bed {
+    // Fields are dropped in this order.
+    _proxy: Proxy,
     _cluster: Cluster,
+    /// Namespaces that are on their way out.
+    going: Mutex<Vec<String>>,
 }
 
 impl Bed {
@@ -39,7 +46,9 @@ impl Bed {
             run_aloud(&["images", "--quick", "taba", "redis", "check"])?;
             install()?;
         }
-        Ok(Self { _cluster: cluster })
+        let proxy = Proxy::start()?;
+        set_apart()?;
+        Ok(Self { _proxy: proxy, _cluster: cluster, going: Mutex::default() })
     }
 
     /// Plays a scenario in a namespace of its own; what came of it, and what it measured.
@@ -54,9 +63,16 @@ impl Bed {
         }
         // After a failure too: the next scenario needs the room.
         let outcome = outcome.and(stage.close());
+        self.going.lock().expect("no holder panics").append(&mut stage.namespaces);
         let word = if outcome.is_ok() { "ok" } else { "FAILED" };
         println!("test {name} ... {word}, {:.0} s", begin.elapsed().as_secs_f64());
         (outcome, stage.figures)
+    }
+
+    /// Waits until the namespaces of all scenarios so far are gone.
+    pub fn swept(&self) -> Result<()> {
+        let going = std::mem::take(&mut *self.going.lock().expect("no holder panics"));
+        going.iter().try_for_each(|namespace| gone(namespace))
     }
 }
 
@@ -112,16 +128,16 @@ impl Stage {
         Ok(taba)
     }
 
-    /// Starts the checker against a cluster, on a node if one is named.
-    pub fn checker(&mut self, taba: &Taba, node: Option<&str>) -> Result<Checker> {
+    /// Starts the checker against a cluster.
+    pub fn checker(&mut self, taba: &Taba) -> Result<Checker> {
         self.seed += 1;
-        Checker::start(taba, Wish { seed: self.seed, producers: PRODUCERS, node })
+        Checker::start(taba, Wish { seed: self.seed, producers: PRODUCERS })
     }
 
     /// Starts one with more producers, as a load.
     pub fn busy_checker(&mut self, taba: &Taba) -> Result<Checker> {
         self.seed += 1;
-        Checker::start(taba, Wish { seed: self.seed, producers: 8 * PRODUCERS, node: None })
+        Checker::start(taba, Wish { seed: self.seed, producers: 8 * PRODUCERS })
     }
 
     /// Keeps a figure for the end, and shows it.
@@ -144,21 +160,21 @@ impl Stage {
     }
 
     fn close(&self) -> Result<()> {
-        for namespace in &self.namespaces {
-            kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--wait=false"])?;
-        }
-        self.namespaces.iter().try_for_each(|namespace| gone(namespace))
+        self.namespaces.iter().try_for_each(|namespace| {
+            kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--wait=false"]).map(drop)
+        })
     }
+}
+
+/// The operator's pods.
+pub fn operator_pods() -> Result<Vec<Value>> {
+    list(&path(OPERATOR_NAMESPACE, &format!("pods?labelSelector={OPERATOR_PODS}")))
 }
 
 /// Waits until a namespace is gone with all that was in it: a finalizer that hangs would keep it.
 pub fn gone(namespace: &str) -> Result<()> {
     until(&format!("namespace {namespace} is gone"), GONE, || {
-        let found = kubectl(&["get", "namespace", namespace, "--ignore-not-found", "--output=json"])?;
-        if found.trim().is_empty() {
-            return Ok(());
-        }
-        let found: Value = serde_json::from_str(&found).context("parse a namespace")?;
-        anyhow::bail!("it is {}: {}", text(&found, "/status/phase"), found["status"]["conditions"])
+        let Some(found) = find(&format!("/api/v1/namespaces/{namespace}"))? else { return Ok(()) };
+        bail!("it is {}: {}", text(&found, "/status/phase"), found["status"]["conditions"])
     })
 }

@@ -10,7 +10,7 @@ use crate::taba::{Taba, conditions, small};
 
 pub fn a_bad_image_is_told_and_a_good_one_heals_it(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
-    let checker = stage.checker(&taba, None)?;
+    let checker = stage.checker(&taba)?;
     for (bad, good) in [
         (json!({"image": "localhost/taba:no-such"}), json!({"image": "localhost/taba:test2"})),
         (

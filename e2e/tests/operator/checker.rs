@@ -6,7 +6,8 @@ use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 use taba_e2e::check::Verdict;
 
-use crate::kubectl::{apply, get, is_true, kubectl, kubectl_with, list, text, until};
+use crate::api::{get, list, path};
+use crate::kubectl::{apply, is_true, kubectl, kubectl_with, text, until};
 use crate::taba::Taba;
 
 const PORT: u16 = 8080;
@@ -32,13 +33,11 @@ pub struct Moment {
 
 /// What is asked of one.
 #[derive(Clone, Copy, Debug)]
-pub struct Wish<'a> {
+pub struct Wish {
     /// Another one for each checker of a cluster.
     pub seed: u64,
     /// How many producers.
     pub producers: usize,
-    /// Where it must run, if that matters.
-    pub node: Option<&'a str>,
 }
 
 impl Moment {
@@ -50,12 +49,12 @@ impl Moment {
 
 impl Checker {
     /// Starts one and waits until its traffic flows. A cluster takes one at a time: each counts all that is there.
-    pub fn start(taba: &Taba, wish: Wish<'_>) -> Result<Self> {
+    pub fn start(taba: &Taba, wish: Wish) -> Result<Self> {
         let (namespace, job) = (taba.namespace.clone(), format!("check-{}-{}", taba.name, wish.seed));
         apply(&job_object(taba, &job, wish))?;
-        let selector = format!("--selector=job-name={job}");
+        let its_pods = path(&namespace, &format!("pods?labelSelector=job-name={job}"));
         let pod = until("the checker runs", START, || {
-            let pods = list(&["pods", "--namespace", &namespace, &selector])?;
+            let pods = list(&its_pods)?;
             let pod = pods.first().context("it has no pod")?;
             ensure!(is_true(pod, "Ready"), "its pod is not ready: {}", pod["status"]);
             Ok(text(pod, "/metadata/name").to_owned())
@@ -67,12 +66,11 @@ impl Checker {
 
     /// How it stands, with gaps counted from a moment on.
     fn state(&self, from_ms: u64) -> Result<Value> {
-        let said = kubectl(&["get", "--raw", &self.desk(&format!("state?from={from_ms}"))])?;
-        serde_json::from_str(&said).with_context(|| format!("parse {said}"))
+        get(&self.desk(&format!("state?from={from_ms}")))
     }
 
-    fn desk(&self, path: &str) -> String {
-        format!("/api/v1/namespaces/{}/pods/{}:{PORT}/proxy/{path}", self.namespace, self.pod)
+    fn desk(&self, what: &str) -> String {
+        path(&self.namespace, &format!("pods/{}:{PORT}/proxy/{what}", self.pod))
     }
 
     /// Now.
@@ -98,7 +96,7 @@ impl Checker {
     }
 
     fn is_over(&self) -> Result<()> {
-        let job = get(&["--namespace", &self.namespace, &format!("job/{}", self.job)])?;
+        let job = get(&path(&self.namespace, &format!("batch/v1 jobs/{}", self.job)))?;
         let is_over = is_true(&job, "Complete") || is_true(&job, "Failed");
         if is_over { Ok(()) } else { bail!("it goes on: {}", job["status"]) }
     }
@@ -118,8 +116,7 @@ impl Checker {
     }
 }
 
-fn job_object(taba: &Taba, name: &str, wish: Wish<'_>) -> Value {
-    let selector = wish.node.map(|node| json!({"kubernetes.io/hostname": node}));
+fn job_object(taba: &Taba, name: &str, wish: Wish) -> Value {
     json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
@@ -131,7 +128,6 @@ fn job_object(taba: &Taba, name: &str, wish: Wish<'_>) -> Value {
                 "terminationGracePeriodSeconds": 1,
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
-                "nodeSelector": selector,
                 // The name is whole, so no search list is tried.
                 "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
                 "securityContext": {

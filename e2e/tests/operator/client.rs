@@ -5,7 +5,8 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::kubectl::{apply, get, is_true, kubectl_with, until};
+use crate::api::{get, path};
+use crate::kubectl::{apply, is_true, kubectl_with, until};
 
 const START: Duration = Duration::from_secs(120);
 const NAME: &str = "client";
@@ -20,7 +21,7 @@ impl Client {
     pub fn start(namespace: &str) -> Result<Self> {
         apply(&pod(namespace))?;
         until("the client is ready", START, || {
-            let pod = get(&["pod", NAME, "--namespace", namespace])?;
+            let pod = get(&path(namespace, &format!("pods/{NAME}")))?;
             ensure!(is_true(&pod, "Ready"), "{}", pod["status"]);
             Ok(())
         })?;

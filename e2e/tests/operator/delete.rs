@@ -5,8 +5,9 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use serde_json::json;
 
-use crate::bed::{OPERATOR, OPERATOR_NAMESPACE, OPERATOR_PODS, Stage};
-use crate::kubectl::{kubectl, list, until};
+use crate::api::{list, path};
+use crate::bed::{OPERATOR, OPERATOR_NAMESPACE, Stage, operator_pods};
+use crate::kubectl::{kubectl, until};
 use crate::taba::{Taba, small};
 
 const GONE: Duration = Duration::from_secs(180);
@@ -15,7 +16,7 @@ const CLAIMS: usize = 6;
 
 pub fn retained_data_are_served_by_a_new_cluster_of_the_same_name(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
-    let checker = stage.checker(&taba, None)?;
+    let checker = stage.checker(&taba)?;
     let first = stage.judge(checker)?;
     let id = taba.object()?["status"]["shards"][0]["shardId"].clone();
     delete(&taba)?;
@@ -25,7 +26,7 @@ pub fn retained_data_are_served_by_a_new_cluster_of_the_same_name(stage: &mut St
     let taba = stage.taba("main", &small())?;
     let now = taba.object()?["status"]["shards"][0]["shardId"].clone();
     ensure!(now == id, "another shard: {now} after {id}");
-    let checker = stage.checker(&taba, None)?;
+    let checker = stage.checker(&taba)?;
     let second = stage.judge(checker)?;
     ensure!(second.found == first.acknowledged, "{} events were found again", second.found);
 
@@ -73,7 +74,7 @@ impl Away {
         let away = Self;
         scale(0)?;
         until("the operator is away", GONE, || {
-            let left = list(&["pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE])?.len();
+            let left = operator_pods()?.len();
             ensure!(left == 0, "{left} pods are left");
             Ok(())
         })?;
@@ -116,5 +117,5 @@ fn emptied(taba: &Taba) -> Result<()> {
 }
 
 fn claims(taba: &Taba) -> Result<usize> {
-    Ok(list(&["persistentvolumeclaims", "--namespace", &taba.namespace])?.len())
+    Ok(list(&path(&taba.namespace, "persistentvolumeclaims"))?.len())
 }

@@ -2,8 +2,9 @@
 
 use taba_e2e::runner::xtask;
 
+use crate::api::{list, path};
 use crate::bed::{OPERATOR_NAMESPACE, OPERATOR_PODS};
-use crate::kubectl::{kubectl, list, text};
+use crate::kubectl::{kubectl, text};
 
 const TAIL: &str = "--tail=60";
 
@@ -18,7 +19,7 @@ pub fn namespace(namespace: &str) {
     ] {
         show(namespace, words);
     }
-    let pods = list(&["pods", "--namespace", namespace]).unwrap_or_default();
+    let pods = list(&path(namespace, "pods")).unwrap_or_default();
     for pod in &pods {
         let name = text(pod, "/metadata/name");
         show(namespace, &["logs", name, "--all-containers", "--prefix", TAIL]);
@@ -35,7 +36,7 @@ pub fn namespace(namespace: &str) {
 pub fn operator() {
     eprintln!("\n==== operator");
     show(OPERATOR_NAMESPACE, &["get", "pods", "--output=wide"]);
-    show(OPERATOR_NAMESPACE, &["logs", OPERATOR_PODS, "--prefix", "--tail=200"]);
+    show(OPERATOR_NAMESPACE, &["logs", "--selector", OPERATOR_PODS, "--prefix", "--tail=200"]);
     show(OPERATOR_NAMESPACE, &["get", "nodes"]);
 }
 

@@ -6,8 +6,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
 use taba_e2e::rng::Rng;
 
-use crate::bed::{OPERATOR_NAMESPACE, OPERATOR_PODS, Stage};
-use crate::kubectl::{get, kubectl, list, text, until};
+use crate::api::{get, path};
+use crate::bed::{OPERATOR_NAMESPACE, Stage, operator_pods};
+use crate::kubectl::{kubectl, text, until};
 use crate::taba::{Pod, Taba, kill, small};
 
 const VICTIMS: [&str; 6] = ["frontend", "backend", "control", "sentinel", "replica", "primary"];
@@ -21,7 +22,7 @@ enum Way {
 
 pub fn each_kind_of_pod_dies_under_traffic(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
-    let checker = stage.checker(&taba, None)?;
+    let checker = stage.checker(&taba)?;
     for victim in VICTIMS {
         for way in [Way::Kill, Way::Delete] {
             let pod = pick(&taba, victim)?;
@@ -58,14 +59,14 @@ pub fn delete(namespace: &str, pod: &str, suddenly: bool) -> Result<()> {
 
 const DEATHS: usize = 3;
 /// The Lease by which operators agree on who acts.
-const LEASE: &str = "lease/taba-operator";
+const LEASE: &str = "coordination.k8s.io/v1 leases/taba-operator";
 /// A Lease that nobody gives back runs out after half a minute.
 const LEADS: Duration = Duration::from_secs(180);
 
 /// At moments that the seed chooses, while it replaces every pod there is.
 pub fn an_operator_that_dies_again_and_again_ends_what_it_began(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
-    let checker = stage.checker(&taba, None)?;
+    let checker = stage.checker(&taba)?;
     let moment = checker.now()?;
     let mut rng = Rng::new(taba_e2e::rng::seed(5));
     taba.patch(&json!({"image": "localhost/taba:test2"}))?;
@@ -92,9 +93,9 @@ pub fn an_operator_that_dies_again_and_again_ends_what_it_began(stage: &mut Stag
 
 /// The operator's pod that acts: a holder is called after its pod and its process.
 fn leader() -> Result<Pod> {
-    let lease = get(&[LEASE, "--namespace", OPERATOR_NAMESPACE])?;
+    let lease = get(&path(OPERATOR_NAMESPACE, LEASE))?;
     let holder = text(&lease, "/spec/holderIdentity");
-    let pods = list(&["pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE])?;
+    let pods = operator_pods()?;
     let leader = pods.iter().map(Pod::read).find(|pod| holder.starts_with(&format!("{}_", pod.name)));
     leader.with_context(|| format!("the Lease is of {holder:?}"))
 }

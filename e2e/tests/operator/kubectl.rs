@@ -6,10 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use taba_e2e::runner::{run, run_with};
 
-/// A call costs an eighth of a second of a core.
-const PAUSE: Duration = Duration::from_secs(1);
-/// An API server that is away must not hold a test longer than its bound.
-const REQUEST_TIMEOUT: &str = "--request-timeout=20s";
+const PAUSE: Duration = Duration::from_millis(300);
 
 /// Runs it and gives what it prints.
 pub fn kubectl(words: &[&str]) -> Result<String> {
@@ -19,17 +16,6 @@ pub fn kubectl(words: &[&str]) -> Result<String> {
 /// The same with a text on its input.
 pub fn kubectl_with(words: &[&str], input: &str) -> Result<String> {
     run_with(&[&["kubectl"], words].concat(), input)
-}
-
-/// An object or a list of objects.
-pub fn get(words: &[&str]) -> Result<Value> {
-    let text = kubectl(&[&["get", REQUEST_TIMEOUT, "--output=json"], words].concat())?;
-    serde_json::from_str(&text).with_context(|| format!("parse what kubectl says of {words:?}"))
-}
-
-/// The objects of a list.
-pub fn list(words: &[&str]) -> Result<Vec<Value>> {
-    Ok(get(words)?["items"].as_array().context("it is a list")?.clone())
 }
 
 /// Brings an object about.

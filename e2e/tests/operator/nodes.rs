@@ -1,14 +1,16 @@
-//! Parts of Kubernetes that fail under a cluster that serves. The checker runs on a node that does not.
+//! Parts of Kubernetes that fail under a cluster that serves. The checker runs on a node that does not fail.
 
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::{Value, json};
 use taba_e2e::runner::{run, xtask};
 
+use crate::api::{get, list};
 use crate::bed::Stage;
 use crate::checker::{Checker, Moment};
-use crate::kubectl::{get, is_true, kubectl, list, text, until};
-use crate::taba::{Taba, kill, small};
+use crate::kubectl::{is_true, kubectl, text, until};
+use crate::taba::{kill, small, small_but};
 
 /// A node that is silent for 20 s is not Ready.
 const NOTICED: Duration = Duration::from_secs(120);
@@ -17,12 +19,62 @@ const AWAY: Duration = Duration::from_secs(25);
 /// Of the 2,000 that four producers post in that time; a failover costs a fifth of them.
 const BATCHES_MIN: u64 = 300;
 /// How long a drain may take; what it cannot evict by then, it must not.
-const DRAIN: &str = "--timeout=120s";
+const DRAIN: &str = "--timeout=60s";
 
-/// The API server first: nothing that Taba needs to serve asks it.
-pub fn the_api_server_and_kubelets_die(stage: &mut Stage) -> Result<()> {
+/// Marks nodes that are harmed: only pods of scenarios that harm them go there, so that all others may run meanwhile.
+pub const HARMED: &str = "example.org/harmed";
+/// How many are harmed, and at least how many are not.
+const NODES: (usize, usize) = (2, 2);
+
+/// Sets the last nodes apart, and waits until nothing that others need is on them.
+pub fn set_apart() -> Result<()> {
+    let names = named("")?;
+    ensure!(names.len() >= NODES.0 + NODES.1, "{names:?} are too few: `cargo xtask down` first");
+    for node in &names[names.len() - NODES.0..] {
+        kubectl(&["label", "node", node, &format!("{HARMED}=yes"), "--overwrite"])?;
+        kubectl(&["taint", "node", node, &format!("{HARMED}=yes:NoExecute"), "--overwrite"])?;
+        until(&format!("{node} is empty"), NOTICED, || {
+            let left = list(&format!("/api/v1/pods?fieldSelector=spec.nodeName={node}"))?.len();
+            ensure!(left == 0, "{left} pods are there");
+            Ok(())
+        })?;
+    }
+    for namespace in ["kube-system", "local-path-storage"] {
+        let words = ["rollout", "status", "deployment", "--namespace", namespace, "--timeout=180s"];
+        kubectl(&words)?;
+    }
+    Ok(())
+}
+
+/// Nodes for everyone.
+pub fn calm_nodes() -> Result<Vec<String>> {
+    named(&format!("?labelSelector=!{HARMED}"))
+}
+
+fn harmed_nodes() -> Result<Vec<String>> {
+    named(&format!("?labelSelector={HARMED}"))
+}
+
+fn named(query: &str) -> Result<Vec<String>> {
+    let nodes = list(&format!("/api/v1/nodes{query}"))?;
+    Ok(nodes.iter().map(|node| text(node, "/metadata/name").to_owned()).collect())
+}
+
+/// A cluster that is all on harmed nodes, its checker elsewhere.
+fn to_be_harmed() -> Value {
+    let there = json!({
+        "nodeSelector": {HARMED: "yes"},
+        "tolerations": [{"key": HARMED, "operator": "Exists"}],
+    });
+    let roles = ["redis", "sentinel", "frontend", "backend", "control"];
+    let templates = roles.map(|role| (role.to_owned(), json!({"podTemplate": there})));
+    small_but(&Value::Object(templates.into_iter().collect()))
+}
+
+/// Nothing that Taba needs to serve asks it.
+pub fn the_api_server_dies(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
-    let mut checker = stage.checker(&taba, None)?;
+    let checker = stage.checker(&taba)?;
     let moment = checker.now()?;
     let primary = taba.primary(0)?;
     let down = Harm::begin("control/kube-apiserver")?;
@@ -36,10 +88,14 @@ pub fn the_api_server_and_kubelets_die(stage: &mut Stage) -> Result<()> {
     taba.healed_after(&primary)?;
     taba.settled()?;
     stage.note(format!("API server away: {meanwhile} batches meanwhile, {}", gap(&checker, moment)?));
+    stage.judge(checker).map(drop)
+}
 
-    for node in nodes()? {
-        stage.judge(checker)?;
-        checker = beside(stage, &taba, &node)?;
+/// Each until its node is not Ready.
+pub fn kubelets_die(stage: &mut Stage) -> Result<()> {
+    let taba = stage.taba("main", &to_be_harmed())?;
+    let checker = stage.checker(&taba)?;
+    for node in harmed_nodes()? {
         let moment = checker.now()?;
         let down = Harm::begin(&format!("{node}/kubelet"))?;
         is_ready(&node, false)?;
@@ -47,17 +103,16 @@ pub fn the_api_server_and_kubelets_die(stage: &mut Stage) -> Result<()> {
         down.end()?;
         is_ready(&node, true)?;
         taba.settled()?;
-        stage
-            .note(format!("kubelet of {node} away until the node was not Ready: {}", gap(&checker, moment)?));
+        stage.note(format!("kubelet of {node} away: {}", gap(&checker, moment)?));
     }
     stage.judge(checker).map(drop)
 }
 
 /// Each node once in both ways. Where most Sentinels were on it, posts wait until it is back.
 pub fn a_node_is_cut_off_and_one_is_killed(stage: &mut Stage) -> Result<()> {
-    let taba = stage.taba("main", &small())?;
-    for node in nodes()? {
-        let checker = beside(stage, &taba, &node)?;
+    let taba = stage.taba("main", &to_be_harmed())?;
+    let checker = stage.checker(&taba)?;
+    for node in harmed_nodes()? {
         for (way, harm, repair) in [("cut off", "cut", "join"), ("killed", "kill", "start")] {
             let moment = checker.now()?;
             let here = taba.pods()?.iter().filter(|pod| pod.node == node).count();
@@ -66,20 +121,18 @@ pub fn a_node_is_cut_off_and_one_is_killed(stage: &mut Stage) -> Result<()> {
             harm.end()?;
             is_ready(&node, true)?;
             taba.settled()?;
-            checker.flows()?;
             stage.note(format!("{node} with {here} pods {way}: {}", gap(&checker, moment)?));
         }
-        stage.judge(checker)?;
     }
-    Ok(())
+    stage.judge(checker).map(drop)
 }
 
 /// A volume of this cluster stays on its node, so its pod waits there for the node, and budgets keep a drain from
 /// taking a second one of its kind. What is evicted or refused, nothing may be lost and posts go on.
 pub fn every_node_is_drained(stage: &mut Stage) -> Result<()> {
-    let taba = stage.taba("main", &small())?;
-    for node in nodes()? {
-        let checker = beside(stage, &taba, &node)?;
+    let taba = stage.taba("main", &to_be_harmed())?;
+    let checker = stage.checker(&taba)?;
+    for node in harmed_nodes()? {
         let moment = checker.now()?;
         let open = Uncordon(node.clone());
         let words =
@@ -96,9 +149,8 @@ pub fn every_node_is_drained(stage: &mut Stage) -> Result<()> {
         taba.settled()?;
         let word = if left.is_empty() { "whole".to_owned() } else { format!("but {}", left.len()) };
         stage.note(format!("{node} drained ({word}) and back: {}", gap(&checker, moment)?));
-        stage.judge(checker)?;
     }
-    Ok(())
+    stage.judge(checker).map(drop)
 }
 
 fn gap(checker: &Checker, moment: Moment) -> Result<String> {
@@ -106,23 +158,9 @@ fn gap(checker: &Checker, moment: Moment) -> Result<String> {
     Ok(format!("gap {} ms", checker.gap_since(moment)?))
 }
 
-/// Their names, of which there must be two.
-pub fn nodes() -> Result<Vec<String>> {
-    let names: Vec<_> =
-        list(&["nodes"])?.iter().map(|node| text(node, "/metadata/name").to_owned()).collect();
-    ensure!(names.len() > 1, "one node is not enough: {names:?}");
-    Ok(names)
-}
-
-/// A checker on another node than this one.
-fn beside(stage: &mut Stage, taba: &Taba, node: &str) -> Result<Checker> {
-    let other = nodes()?.into_iter().find(|other| other != node).context("there is another node")?;
-    stage.checker(taba, Some(&other))
-}
-
 fn is_ready(node: &str, wanted: bool) -> Result<()> {
     until(&format!("{node} is Ready: {wanted}"), NOTICED, || {
-        let found = get(&["node", node])?;
+        let found = get(&format!("/api/v1/nodes/{node}"))?;
         ensure!(is_true(&found, "Ready") == wanted, "it is {}", !wanted);
         Ok(())
     })

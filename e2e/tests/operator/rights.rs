@@ -4,9 +4,10 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use taba_e2e::runner::xtask;
 
+use crate::api::{list, path};
 use crate::bed::Stage;
 use crate::client::Client;
-use crate::kubectl::{apply, list, text};
+use crate::kubectl::{apply, text};
 use crate::taba::{REDIS_IMAGE, Taba, small};
 
 pub fn pods_may_nothing_and_reach_only_what_they_need(stage: &mut Stage) -> Result<()> {
@@ -33,7 +34,7 @@ fn the_namespace_admits_only_restricted_pods(namespace: &str) -> Result<()> {
 }
 
 fn pods_have_no_token_and_only_their_own_secrets(taba: &Taba) -> Result<()> {
-    for pod in list(&["pods", "--namespace", &taba.namespace])? {
+    for pod in list(&path(&taba.namespace, "pods"))? {
         let name = text(&pod, "/metadata/name");
         ensure!(pod["spec"]["automountServiceAccountToken"] == json!(false), "{name} mounts a token");
         let mut secrets = Vec::new();

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
 
-use crate::bed::{OPERATOR_NAMESPACE, OPERATOR_PODS, Stage};
-use crate::kubectl::{get, kubectl, list, text, until};
+use crate::api::{get, path, read};
+use crate::bed::{OPERATOR_NAMESPACE, OPERATOR_PODS, Stage, operator_pods};
+use crate::kubectl::{kubectl, text, until};
 use crate::taba::{Taba, small_but};
 
 /// The autoscaler looks every few seconds, at figures of the last quarter of a minute.
@@ -54,13 +55,13 @@ pub fn load_makes_servers_grow_and_calm_makes_them_shrink(stage: &mut Stage) -> 
 }
 
 fn replicas(taba: &Taba, role: &str) -> Result<u64> {
-    let deployment = format!("deployment/{}-{role}", taba.name);
-    get(&[&deployment, "--namespace", &taba.namespace])?["spec"]["replicas"].as_u64().context("a number")
+    let deployment = format!("apps/v1 deployments/{}-{role}", taba.name);
+    get(&path(&taba.namespace, &deployment))?["spec"]["replicas"].as_u64().context("a number")
 }
 
 fn autoscaler(taba: &Taba, role: &str) -> Result<Value> {
-    let autoscaler = format!("horizontalpodautoscaler/{}-{role}", taba.name);
-    Ok(get(&[&autoscaler, "--namespace", &taba.namespace])?["status"].clone())
+    let autoscaler = format!("autoscaling/v2 horizontalpodautoscalers/{}-{role}", taba.name);
+    Ok(get(&path(&taba.namespace, &autoscaler))?["status"].clone())
 }
 
 const CLUSTERS: usize = 10;
@@ -101,10 +102,9 @@ pub fn ten_clusters_cost_the_operator_little(stage: &mut Stage) -> Result<()> {
 
 /// How often it wrote or tried to since it started: objects, status and Events.
 fn operator_writes() -> Result<u64> {
-    let pods = list(&["pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE])?;
+    let pods = operator_pods()?;
     let pod = text(pods.first().context("no pod")?, "/metadata/name").to_owned();
-    let path = format!("/api/v1/namespaces/{OPERATOR_NAMESPACE}/pods/{pod}:8080/proxy/metrics");
-    let metrics = kubectl(&["get", "--raw", &path])?;
+    let metrics = read(&path(OPERATOR_NAMESPACE, &format!("pods/{pod}:8080/proxy/metrics")))?;
     let lines = metrics.lines().filter(|line| line.starts_with("taba_operator_api_writes_total{"));
     let counts = lines.map(|line| line.rsplit(' ').next().unwrap_or_default().parse::<u64>());
     counts.sum::<Result<u64, _>>().context("parse the operator's metrics")
@@ -112,7 +112,15 @@ fn operator_writes() -> Result<u64> {
 
 /// Thousandths of a core, and Mi.
 fn operator_usage() -> Result<(u64, u64)> {
-    let said = kubectl(&["top", "pods", OPERATOR_PODS, "--namespace", OPERATOR_NAMESPACE, "--no-headers"])?;
+    let said = kubectl(&[
+        "top",
+        "pods",
+        "--selector",
+        OPERATOR_PODS,
+        "--namespace",
+        OPERATOR_NAMESPACE,
+        "--no-headers",
+    ])?;
     let usage: Vec<_> = said.split_whitespace().collect();
     let [_, cpu, memory] = usage[..] else { bail!("not one line: {said}") };
     let cpu = cpu.strip_suffix('m').and_then(|number| number.parse().ok()).context("CPU in thousandths")?;

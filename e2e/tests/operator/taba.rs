@@ -7,8 +7,9 @@ use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
 use taba_e2e::runner::run;
 
+use crate::api::{get, list, path};
 use crate::dump;
-use crate::kubectl::{apply, condition, get, is_true, kubectl, list, text, until};
+use crate::kubectl::{apply, condition, is_true, kubectl, text, until};
 
 /// The images that scenarios begin with.
 pub const IMAGE: &str = "localhost/taba:test";
@@ -133,7 +134,7 @@ impl Taba {
 
     /// The object.
     pub fn object(&self) -> Result<Value> {
-        get(&["tabacluster", &self.name, "--namespace", &self.namespace])
+        get(&path(&self.namespace, &format!("taba.dev/v1alpha1 tabaclusters/{}", self.name)))
     }
 
     /// Changes the spec by a merge patch.
@@ -146,9 +147,10 @@ impl Taba {
     /// Its pods, by name.
     pub fn pods(&self) -> Result<Vec<Pod>> {
         let name = &self.name;
-        let selector = format!("--selector=app.kubernetes.io/name=taba,app.kubernetes.io/instance={name}");
-        let pods = list(&["pods", "--namespace", &self.namespace, &selector, "--sort-by=.metadata.name"])?;
-        Ok(pods.iter().map(Pod::read).collect())
+        let what =
+            format!("pods?labelSelector=app.kubernetes.io/name=taba,app.kubernetes.io/instance={name}");
+        // A list comes in the order of names.
+        Ok(list(&path(&self.namespace, &what))?.iter().map(Pod::read).collect())
     }
 
     /// Its pods of a component.
@@ -196,7 +198,12 @@ impl Taba {
         }
         let pods = self.pods()?;
         let waiting: Vec<_> = pods.iter().filter(|pod| !pod.is_ready).map(|pod| &pod.name).collect();
-        ensure!(!pods.is_empty() && waiting.is_empty(), "not ready: {waiting:?}");
+        ensure!(waiting.is_empty(), "not ready: {waiting:?}");
+        // The status may be older than a death.
+        for (component, wanted) in wanted(&object["spec"]) {
+            let there = pods.iter().filter(|pod| pod.component == component).count() as u64;
+            ensure!(there >= wanted, "{there} pods of {component}, not {wanted}");
+        }
         Ok(())
     }
 
@@ -220,6 +227,16 @@ impl Taba {
         })?;
         self.settled().map(drop)
     }
+}
+
+/// How many pods of each component a spec asks for; those that an autoscaler counts are left out.
+fn wanted(spec: &Value) -> Vec<(&'static str, u64)> {
+    let number = |of: &str, what: &str| spec[of][what].as_u64();
+    let members = number("redis", "shards").zip(number("redis", "replicas"));
+    let shards = members.map(|(shards, replicas)| ("redis", shards * (replicas + 1)));
+    let others = ["sentinel", "frontend", "backend", "control"];
+    let others = others.into_iter().filter_map(|of| Some((of, number(of, "replicas")?)));
+    shards.into_iter().chain(others).collect()
 }
 
 /// What an object's conditions say, in a line.

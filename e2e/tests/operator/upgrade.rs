@@ -14,7 +14,7 @@ const NEW_REDIS_IMAGE: &str = "localhost/redis:test2";
 /// Two shards, so that the second one's turn is seen to come after the first one's.
 pub fn new_images_roll_under_traffic(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small_but(&json!({"redis": {"shards": 2}})))?;
-    let checker = stage.checker(&taba, None)?;
+    let checker = stage.checker(&taba)?;
     let ids = |taba: &crate::taba::Taba| -> Result<Vec<serde_json::Value>> {
         let object = taba.object()?;
         let shards = object["status"]["shards"].as_array().cloned().unwrap_or_default();

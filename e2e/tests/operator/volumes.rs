@@ -2,15 +2,16 @@
 
 use anyhow::{Result, ensure};
 
+use crate::api::{get, path};
 use crate::bed::Stage;
 use crate::kill::{delete, pick};
-use crate::kubectl::{get, kubectl, text};
+use crate::kubectl::{kubectl, text};
 use crate::taba::{Pod, Taba, kill, small};
 
 /// A replica's, then the primary's: another member holds everything that was acknowledged.
 pub fn a_lost_volume_is_filled_again(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
-    let checker = stage.checker(&taba, None)?;
+    let checker = stage.checker(&taba)?;
     for (what, victim) in [("a replica", "replica"), ("the primary", "primary")] {
         let pod = pick(&taba, victim)?;
         let moment = checker.now()?;
@@ -36,7 +37,7 @@ pub fn a_lost_volume_is_filled_again(stage: &mut Stage) -> Result<()> {
 }
 
 fn volume(taba: &Taba, claim: &str) -> Result<String> {
-    let claim = get(&["persistentvolumeclaim", claim, "--namespace", &taba.namespace])?;
+    let claim = get(&path(&taba.namespace, &format!("persistentvolumeclaims/{claim}")))?;
     Ok(text(&claim, "/metadata/uid").to_owned())
 }
 
@@ -44,7 +45,7 @@ fn volume(taba: &Taba, claim: &str) -> Result<String> {
 /// addresses.
 pub fn everything_stops_at_once_and_comes_back(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
-    let checker = stage.checker(&taba, None)?;
+    let checker = stage.checker(&taba)?;
     for way in ["killed", "deleted"] {
         let before = taba.pods()?;
         let moment = checker.now()?;
