@@ -111,7 +111,9 @@ fn without_helm(text: &str) -> String {
             .iter()
             .any(|begin| line.starts_with(begin))
     };
-    text.lines().filter(|line| !helms(line)).map(|line| format!("{line}\n")).collect()
+    let lines: String = text.lines().filter(|line| !helms(line)).map(|line| format!("{line}\n")).collect();
+    // Helm 4 puts an empty line before each.
+    lines.replace("\n\n---\n", "\n---\n")
 }
 
 fn put(file: &Path, text: &str) -> Result<()> {
@@ -132,5 +134,6 @@ mod tests {
                         app.kubernetes.io/managed-by: Helm\n    app.kubernetes.io/name: taba-operator\n";
         let plain = "---\nmetadata:\n  labels:\n    app.kubernetes.io/name: taba-operator\n";
         assert_eq!(without_helm(rendered), plain);
+        assert_eq!(without_helm("a: b\n\n---\nc: d\n"), "a: b\n---\nc: d\n", "as Helm 4 has it");
     }
 }
