@@ -140,7 +140,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         eprintln!("== {} {} in {seconds:.1} s", stage.name(), outcome.word());
         report.add(stage.name(), seconds, outcome);
     }
-    if options.fast {
+    if options.fast && !stages.contains(&Stage::Kubernetes) {
         println!("\nLEFT OUT by --fast: the tests on a real Kubernetes; `cargo xtask test` runs them too");
     }
     print!("{report}");
@@ -162,7 +162,9 @@ fn clippy() -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
     let deny_warnings = ["--", "--deny", "warnings"];
     let mut workspace = process::cargo();
-    workspace.args(["clippy", "--locked", "--workspace", "--all-targets"]).args(deny_warnings);
+    // The tests on Kubernetes too, which not every run compiles otherwise.
+    workspace.args(["clippy", "--locked", "--workspace", "--all-targets"]);
+    workspace.args(["--features", "taba-e2e/kubernetes"]).args(deny_warnings);
     process::run(&mut workspace)?;
     process::run(fuzz_cargo("clippy").arg("--all-targets").args(deny_warnings))?;
     Ok(Outcome::default())
@@ -211,8 +213,6 @@ fn kubernetes() -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
     // Built first, so that the tests' own waits do not count it.
     cluster::prepare().context("NOT RUN")?;
-    let mut clippy = e2e("clippy", &[&["kubernetes"], &ON_A_CLUSTER[..]].concat());
-    process::run(clippy.args(["--", "--deny", "warnings"]))?;
     let mut outcome = Outcome::default();
     if cluster::is_up() {
         let note =
@@ -236,7 +236,7 @@ fn on_a_cluster(outcome: &mut Outcome) -> Result<()> {
 fn run_e2e(test: &str, outcome: &mut Outcome) -> Result<()> {
     let begin = Instant::now();
     let runner = std::env::current_exe().context("failed to find our own program")?;
-    let one = count(e2e("test", &[test]).env("TABA_XTASK", runner))?;
+    let one = count(e2e(test).env("TABA_XTASK", runner))?;
     eprintln!("== kubernetes, {test}: {} in {:.1} s", one.word(), begin.elapsed().as_secs_f64());
     outcome.tally.add(one.tally);
     if let Some(failure) = one.failure {
@@ -246,13 +246,10 @@ fn run_e2e(test: &str, outcome: &mut Outcome) -> Result<()> {
     Ok(())
 }
 
-/// A cargo subcommand on tests that need a real Kubernetes.
-fn e2e(subcommand: &str, tests: &[&str]) -> Command {
+/// A test program that needs a real Kubernetes.
+fn e2e(test: &str) -> Command {
     let mut command = process::cargo();
-    command.args([subcommand, "--locked", "--package", "taba-e2e", "--features", "kubernetes"]);
-    for test in tests {
-        command.args(["--test", test]);
-    }
+    command.args(["test", "--locked", "--package", "taba-e2e", "--features", "kubernetes", "--test", test]);
     command
 }
 

@@ -67,14 +67,22 @@ async fn replay_from(
     let stored = store.read_aggregates(vbucket, &[tab.to_owned()]).await?.into_iter().next().flatten();
     let stored = stored.map(|bytes| State::decode(&bytes)).transpose();
     cache.load(tab, stored.map_err(|error| corrupt(tab, &error))?);
-    let mut after = marks.clients;
+    each_entry(store, vbucket, marks.clients, |entry| apply(&mut cache, entry, tab)).await?;
+    Ok(cache)
+}
+
+/// Shows every entry of the log after a place, in order.
+async fn each_entry(
+    store: &dyn Store,
+    vbucket: Vbucket,
+    mut after: EntryId,
+    mut see: impl FnMut(&QueueEntry) -> Result<(), StoreError> + Send,
+) -> Result<(), StoreError> {
     loop {
         let entries = store.read_queue(vbucket, after, READ_BYTES_MAX).await?;
-        let Some(last) = entries.last() else { return Ok(cache) };
+        let Some(last) = entries.last() else { return Ok(()) };
         after = last.id;
-        for entry in &entries {
-            apply(&mut cache, entry, tab)?;
-        }
+        entries.iter().try_for_each(&mut see)?;
     }
 }
 
@@ -82,26 +90,24 @@ async fn replay_from(
 pub(super) async fn pending(
     store: &dyn Store,
     vbucket: Vbucket,
-    is_wanted: impl Fn(&str) -> bool,
+    is_wanted: impl Fn(&str) -> bool + Sync,
 ) -> Result<BTreeSet<(String, String)>, StoreError> {
     let mut found = BTreeSet::new();
-    let mut after = store.progress(vbucket).await?.marks.clients;
-    loop {
-        let entries = store.read_queue(vbucket, after, READ_BYTES_MAX).await?;
-        let Some(last) = entries.last() else { return Ok(found) };
-        after = last.id;
-        for entry in &entries {
-            for part in part::iter(&entry.block) {
-                match part.map_err(|error| corrupt_entry(entry.id, &error))? {
-                    Part::State { tab, client, .. } if is_wanted(client) => {
-                        found.insert((tab.to_owned(), client.to_owned()));
-                    }
-                    Part::State { .. } => {}
-                    Part::Delete { tab } => found.retain(|(deleted, _)| deleted != tab),
+    let after = store.progress(vbucket).await?.marks.clients;
+    each_entry(store, vbucket, after, |entry| {
+        for part in part::iter(&entry.block) {
+            match part.map_err(|error| corrupt_entry(entry.id, &error))? {
+                Part::State { tab, client, .. } if is_wanted(client) => {
+                    found.insert((tab.to_owned(), client.to_owned()));
                 }
+                Part::State { .. } => {}
+                Part::Delete { tab } => found.retain(|(deleted, _)| deleted != tab),
             }
         }
-    }
+        Ok(())
+    })
+    .await?;
+    Ok(found)
 }
 
 /// Applies the parts of an entry that are of the tab.
