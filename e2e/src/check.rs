@@ -22,7 +22,7 @@ use serde_json::{Value, json};
 
 pub use self::verdict::Verdict;
 use crate::lab::books::{Books, Difference};
-use crate::lab::reader::{self, Counts, Readers};
+use crate::lab::reader::{self, Counts, Readers, Reading};
 use crate::lab::timeline::Timeline;
 use crate::lab::traffic::{Place, Routes, Traffic};
 use crate::lab::verdict::{QUERIES, difference};
@@ -42,6 +42,8 @@ pub struct Options {
     pub seed: u64,
     /// How many producers.
     pub producers: usize,
+    /// From an acknowledgement to a producer's next batch; the reader asks a quarter as often.
+    pub pause: Duration,
     /// Longest wait for the first complete answer, for the last acknowledgement, and for totals that are equal.
     pub patience: Duration,
 }
@@ -78,8 +80,9 @@ pub fn start(options: &Options) -> Result<Started> {
     books.acknowledged(&before, true);
     let routes = Arc::new(Routes { frontends: vec![url.clone()].into(), agents: Vec::new() });
     let places = (0..options.producers).map(|_| -> Place { Box::new(|| Ok(())) }).collect();
-    let traffic = Traffic::start_at(places, options.seed, &routes, &books, &timeline);
-    let readers = Readers::start_expecting(FRESHNESS, std::slice::from_ref(url), &books, &timeline);
+    let traffic = Traffic::start_at(places, options.pause, options.seed, &routes, &books, &timeline);
+    let reading = Reading { freshness: FRESHNESS, pause: 4 * options.pause };
+    let readers = Readers::start_reading(reading, std::slice::from_ref(url), &books, &timeline);
     let counts = Arc::clone(readers.counts());
     let run = Run { options: options.clone(), found: count(&before), books, counts, timeline };
     Ok(Started { run: Arc::new(run), traffic, readers })

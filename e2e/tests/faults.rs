@@ -11,7 +11,7 @@ use std::path::Path;
 use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
 use taba_e2e::lab::fault::{ASKED_FOR, Kind};
 use taba_e2e::lab::report::Outcome;
-use taba_e2e::process::cluster_programs;
+use taba_e2e::process::{campaign_lanes, campaign_programs};
 use taba_e2e::rng::seed;
 
 /// As many consecutive seeds as it takes to meet every kind of fault.
@@ -47,10 +47,9 @@ fn every_fault_is_met_and_nothing_is_lost_or_doubled() {
 }
 
 fn options() -> Options {
-    let mut options = Options::new(RUNS, seed(1), cluster_programs().to_owned());
-    // A run waits more than it works, and its bounds are in time that slows with the machine.
-    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    options.parallel = cores.clamp(1, 4);
+    let mut options = Options::new(RUNS, seed(1), campaign_programs().to_owned());
+    // Bounds are in time that slows with the machine.
+    options.parallel = campaign_lanes();
     options
 }
 

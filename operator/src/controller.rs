@@ -20,6 +20,7 @@ pub mod plan;
 pub mod pods;
 pub mod reconcile;
 pub mod report;
+pub mod retained;
 pub mod stage;
 pub mod watch;
 pub mod world;

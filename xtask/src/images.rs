@@ -134,6 +134,17 @@ fn build(names: &[Name], quick: bool) -> Result<()> {
     if programs.is_empty() { Ok(()) } else { taba::build(quick, &programs) }
 }
 
+/// Builds what the images for tests hold, for campaigns of faults; gives the folder.
+///
+/// # Errors
+/// If they cannot be built.
+pub fn campaign_programs() -> Result<PathBuf> {
+    // All packages, for what they share would be compiled once more for fewer.
+    let programs: Vec<_> = Name::ALL.iter().flat_map(|name| name.programs()).copied().collect();
+    taba::build(true, &programs)?;
+    Ok(taba::folder(true))
+}
+
 /// Makes the archive of an image.
 fn make(name: Name, quick: bool) -> Result<PathBuf> {
     let archive = path(name);

@@ -13,6 +13,7 @@ mod deny;
 mod report;
 mod tally;
 
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -108,12 +109,12 @@ impl Stage {
             Self::Clippy => clippy(),
             Self::Docs => docs(),
             Self::Deny => deny::run(),
-            Self::Tests => tests(&LAB, &[]),
+            Self::Tests => tests(&LAB, &[], Some(crate::images::campaign_programs()?)),
             Self::Doctests => doctests(),
             Self::Fuzz => fuzz_replay(),
             Self::Chart => chart(),
             Self::Kubernetes => kubernetes(),
-            Self::Unit => tests(&[C_COMPILER, REDIS], &["--exclude", "taba-e2e"]),
+            Self::Unit => tests(&[C_COMPILER, REDIS], &["--exclude", "taba-e2e"], None),
         }
     }
 }
@@ -178,10 +179,11 @@ fn docs() -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
-/// Servers and keepers are tested against real Redis.
-fn tests(programs: &[Program], selection: &[&str]) -> Result<Outcome> {
+/// Servers and keepers are tested against real Redis. Campaigns of faults run what is in `campaign`.
+fn tests(programs: &[Program], selection: &[&str], campaign: Option<PathBuf>) -> Result<Outcome> {
     system::ensure_programs(programs)?;
     let mut test = process::cargo();
+    test.envs(campaign.map(|folder| ("TABA_CAMPAIGN_PROGRAMS", folder)));
     test.args(["test", "--locked", "--no-fail-fast", "--workspace"]).args(selection);
     count(test.args(["--lib", "--bins", "--tests", "--examples"]))
 }

@@ -14,10 +14,11 @@ use anyhow::{Context, Result};
 use lexopt::Arg::{Long, Short};
 use lexopt::{Parser, ValueExt as _};
 use taba_e2e::check::{self, Options, desk};
+use taba_e2e::lab::traffic;
 
 const USAGE: &str = "\
-usage: taba-check --url http://HOST:PORT [--seed S] [--producers N] [--patience SECONDS]
-                  [--listen ADDRESS:PORT] [--listen-file FILE]
+usage: taba-check --url http://HOST:PORT [--seed S] [--producers N] [--pause MILLISECONDS]
+                  [--patience SECONDS] [--listen ADDRESS:PORT] [--listen-file FILE]
 ";
 
 struct Arguments {
@@ -57,8 +58,13 @@ fn run() -> Result<ExitCode> {
 
 /// None if only help is wanted.
 fn parse(mut parser: Parser) -> Result<Option<Arguments>> {
-    let mut options =
-        Options { url: String::new(), seed: 1, producers: 4, patience: Duration::from_secs(300) };
+    let mut options = Options {
+        url: String::new(),
+        seed: 1,
+        producers: 4,
+        pause: traffic::PAUSE,
+        patience: Duration::from_secs(300),
+    };
     let mut listen = "0.0.0.0:8080".to_owned();
     let mut listen_file = None;
     while let Some(argument) = parser.next()? {
@@ -66,6 +72,7 @@ fn parse(mut parser: Parser) -> Result<Option<Arguments>> {
             Long("url") => options.url = parser.value()?.string()?,
             Long("seed") => options.seed = parser.value()?.parse()?,
             Long("producers") => options.producers = parser.value()?.parse()?,
+            Long("pause") => options.pause = Duration::from_millis(parser.value()?.parse()?),
             Long("patience") => options.patience = Duration::from_secs(parser.value()?.parse()?),
             Long("listen") => listen = parser.value()?.string()?,
             Long("listen-file") => listen_file = Some(parser.value()?.into()),

@@ -26,6 +26,15 @@ pub struct Readers {
     threads: Vec<std::thread::JoinHandle<()>>,
 }
 
+/// How readers read.
+#[derive(Clone, Copy, Debug)]
+pub struct Reading {
+    /// As [`FRESHNESS`].
+    pub freshness: Duration,
+    /// From an answer to the next question.
+    pub pause: Duration,
+}
+
 /// What came of the questions.
 #[derive(Debug, Default)]
 pub struct Counts {
@@ -45,13 +54,13 @@ impl Readers {
     /// Starts a reader for each server.
     #[must_use]
     pub fn start(urls: &[String], books: &Arc<Books>, timeline: &Arc<Timeline>) -> Self {
-        Self::start_expecting(FRESHNESS, urls, books, timeline)
+        Self::start_reading(Reading { freshness: FRESHNESS, pause: PAUSE }, urls, books, timeline)
     }
 
-    /// As [`Readers::start`], with another bound in the place of [`FRESHNESS`].
+    /// As [`Readers::start`], in another way.
     #[must_use]
-    pub fn start_expecting(
-        freshness: Duration,
+    pub fn start_reading(
+        Reading { freshness, pause }: Reading,
         urls: &[String],
         books: &Arc<Books>,
         timeline: &Arc<Timeline>,
@@ -72,7 +81,7 @@ impl Readers {
                 std::thread::spawn(move || {
                     while !stop.load(Ordering::Relaxed) {
                         reader.ask();
-                        std::thread::sleep(PAUSE);
+                        std::thread::sleep(pause);
                     }
                 })
             })

@@ -16,8 +16,8 @@ use crate::rng::Rng;
 /// Tabs of all producers together: more than vbuckets, so that nearly all are used.
 const TABS: u64 = 32;
 const EVENTS_PER_BATCH: u64 = 40;
-/// From an acknowledgement to the next batch.
-const PAUSE: Duration = Duration::from_millis(50);
+/// From an acknowledgement to the next batch, if nothing else is said.
+pub const PAUSE: Duration = Duration::from_millis(50);
 const RETRY_PAUSE: Duration = Duration::from_millis(15);
 /// A server that stopped accepts connections and never answers; the next one does.
 const REQUEST_PATIENCE: Duration = Duration::from_millis(1500);
@@ -74,13 +74,14 @@ impl Traffic {
             let host = Arc::clone(host);
             Box::new(move || host.enter())
         };
-        Self::start_at(hosts.iter().map(place).collect(), seed, routes, books, timeline)
+        Self::start_at(hosts.iter().map(place).collect(), PAUSE, seed, routes, books, timeline)
     }
 
-    /// Starts a producer in each place.
+    /// Starts a producer in each place, which pauses for so long after each acknowledgement.
     #[must_use]
     pub fn start_at(
         places: Vec<Place>,
+        pause: Duration,
         seed: u64,
         routes: &Arc<Routes>,
         books: &Arc<Books>,
@@ -101,6 +102,7 @@ impl Traffic {
                     books: Arc::clone(books),
                     rng: Rng::new(seed ^ (number as u64 + 1)),
                     turn: number,
+                    pause,
                     http: http(),
                     end: Arc::clone(&deadline),
                 };
@@ -155,6 +157,7 @@ struct Sender {
     rng: Rng,
     /// Which route is next.
     turn: usize,
+    pause: Duration,
     http: ureq::Agent,
     end: Arc<Mutex<Option<Instant>>>,
 }
@@ -179,7 +182,7 @@ impl Sender {
                 let route = self.route(true);
                 let _ = self.post(&batch, &route.url);
             }
-            std::thread::sleep(PAUSE);
+            std::thread::sleep(self.pause);
         }
         Ok(())
     }

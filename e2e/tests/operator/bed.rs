@@ -23,8 +23,10 @@ pub const OPERATOR: &str = "deployment/taba-operator";
 /// What finds its pods.
 pub const OPERATOR_PODS: &str = "app.kubernetes.io/name=taba-operator";
 
-/// As many as in the lab; each posts up to twenty batches of forty events a second.
+/// As many as in the lab, each with up to five batches of forty events a second: what more would show, shows in the
+/// lab, and here the cores are for Kubernetes.
 const PRODUCERS: usize = 4;
+const PAUSE_MS: u64 = 200;
 
 /// Longest wait for all objects of a scenario to be gone.
 const GONE: Duration = Duration::from_secs(240);
@@ -131,13 +133,13 @@ impl Stage {
     /// Starts the checker against a cluster.
     pub fn checker(&mut self, taba: &Taba) -> Result<Checker> {
         self.seed += 1;
-        Checker::start(taba, Wish { seed: self.seed, producers: PRODUCERS })
+        Checker::start(taba, Wish { seed: self.seed, producers: PRODUCERS, pause_ms: PAUSE_MS })
     }
 
     /// Starts one with more producers, as a load.
     pub fn busy_checker(&mut self, taba: &Taba) -> Result<Checker> {
         self.seed += 1;
-        Checker::start(taba, Wish { seed: self.seed, producers: 8 * PRODUCERS })
+        Checker::start(taba, Wish { seed: self.seed, producers: 8 * PRODUCERS, pause_ms: PAUSE_MS / 4 })
     }
 
     /// Keeps a figure for the end, and shows it.

@@ -38,6 +38,8 @@ pub struct Wish {
     pub seed: u64,
     /// How many producers.
     pub producers: usize,
+    /// How long each pauses after an acknowledgement.
+    pub pause_ms: u64,
 }
 
 impl Moment {
@@ -90,7 +92,7 @@ impl Checker {
         let before = until("the checker answers", START, || self.now())?;
         until("traffic flows", START, || {
             let batches = self.now()?.batches;
-            ensure!(batches >= before.batches + 40, "{batches} batches, {} before", before.batches);
+            ensure!(batches >= before.batches + 20, "{batches} batches, {} before", before.batches);
             Ok(())
         })
     }
@@ -142,6 +144,7 @@ fn job_object(taba: &Taba, name: &str, wish: Wish) -> Value {
                         format!("--url={}", taba.url()),
                         format!("--seed={}", wish.seed),
                         format!("--producers={}", wish.producers),
+                        format!("--pause={}", wish.pause_ms),
                         format!("--patience={PATIENCE_SECS}"),
                         format!("--listen=0.0.0.0:{PORT}"),
                     ],

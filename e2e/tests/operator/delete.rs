@@ -7,8 +7,8 @@ use serde_json::json;
 
 use crate::api::{list, path};
 use crate::bed::{OPERATOR, OPERATOR_NAMESPACE, Stage, operator_pods};
-use crate::kubectl::{kubectl, until};
-use crate::taba::{Taba, small};
+use crate::kubectl::{condition, kubectl, until};
+use crate::taba::{Taba, conditions, small, small_but};
 
 const GONE: Duration = Duration::from_secs(180);
 /// Three members of the shard and three Sentinels.
@@ -22,6 +22,17 @@ pub fn retained_data_are_served_by_a_new_cluster_of_the_same_name(stage: &mut St
     delete(&taba)?;
     emptied(&taba)?;
     ensure!(claims(&taba)? == CLAIMS, "{} claims are left", claims(&taba)?);
+
+    // Whoever comes back with fewer members is told, and loses nothing.
+    let taba = Taba::create(stage.namespace(), "main", &small_but(&json!({"redis": {"replicas": 1}})))?;
+    taba.wait("says that the claims do not fit", || {
+        let object = taba.object()?;
+        let is_told =
+            condition(&object, "Degraded").is_some_and(|one| one["reason"] == "RetainedDataDiffers");
+        ensure!(is_told && taba.pods()?.is_empty(), "{}", conditions(&object));
+        Ok(())
+    })?;
+    delete(&taba)?;
 
     let taba = stage.taba("main", &small())?;
     let now = taba.object()?["status"]["shards"][0]["shardId"].clone();

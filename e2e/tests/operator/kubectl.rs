@@ -6,7 +6,7 @@ use anyhow::{Context as _, Result};
 use serde_json::Value;
 use taba_e2e::runner::{run, run_with};
 
-const PAUSE: Duration = Duration::from_millis(300);
+const PAUSE: Duration = Duration::from_millis(500);
 
 /// Runs it and gives what it prints.
 pub fn kubectl(words: &[&str]) -> Result<String> {

@@ -21,6 +21,7 @@ use super::finish::finish;
 use super::observe::{self, Children};
 use super::plan::{Note, NoteKind, Plan, plan};
 use super::report::{self, Pass, Problem};
+use super::retained;
 use super::stage::stage;
 use super::watch;
 use super::world::World;
@@ -165,7 +166,8 @@ async fn pass(cached: &TabaCluster, context: &Context) -> Result<Option<Duration
         Ok(valid) => valid,
         Err(error) => {
             let why = std::error::Error::source(&error).map(|source| format!("{error}: {source}"));
-            let status = report::invalid(&cluster, &why.unwrap_or_else(|| error.to_string()), &now());
+            let why = why.unwrap_or_else(|| error.to_string());
+            let status = report::stopped(&cluster, "InvalidSpec", &why, &now());
             let again = finish(context, &api, &cluster, &status, &[]).await?;
             return Ok(Some(again.unwrap_or(AT_REST)));
         }
@@ -173,6 +175,11 @@ async fn pass(cached: &TabaCluster, context: &Context) -> Result<Option<Duration
     let name = cluster.name_any();
     let children = observe::children(&context.client, &namespace, &name).await;
     let children = children.map_err(read("its objects"))?;
+    if let Some(why) = retained::misfit(&valid, &children) {
+        let status = report::stopped(&cluster, "RetainedDataDiffers", &why, &now());
+        let again = finish(context, &api, &cluster, &status, &[]).await?;
+        return Ok(Some(again.unwrap_or(WATCHFUL)));
+    }
     let outcome = work(context, &cluster, &valid, &children).await?;
     let again = finish(context, &api, &cluster, &outcome.status, &outcome.told).await?;
     Ok(Some(again.map_or(outcome.next, |again| again.min(outcome.next))))

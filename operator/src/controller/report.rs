@@ -95,13 +95,13 @@ pub fn status(pass: &Pass<'_>) -> TabaClusterStatus {
     }
 }
 
-/// The status of a cluster whose spec cannot be built: as it was, with the reason.
+/// The status of a cluster that cannot be built: as it was, with the reason.
 #[must_use]
-pub fn invalid(cluster: &TabaCluster, why: &str, now: &Time) -> TabaClusterStatus {
+pub fn stopped(cluster: &TabaCluster, reason: &str, why: &str, now: &Time) -> TabaClusterStatus {
     let old = cluster.status.clone().unwrap_or_default();
     let answers = [
-        (ConditionType::Progressing, Answer::new(false, "InvalidSpec", why)),
-        (ConditionType::Degraded, Answer::new(true, "InvalidSpec", why)),
+        (ConditionType::Progressing, Answer::new(false, reason, why)),
+        (ConditionType::Degraded, Answer::new(true, reason, why)),
     ];
     let mut changed = conditions(cluster, answers, now);
     let kept = old.conditions.iter().filter(|one| changed.iter().all(|new| new.type_ != one.type_));

@@ -59,6 +59,8 @@ pub fn launch(layout: &Layout, group: &str, inside: Option<u32>, words: &[String
     }
     command
         .args(words)
+        // Memory is there, cores are not: what is written in Go collects its garbage more rarely.
+        .env("GOGC", "400")
         .stdout(output.try_clone().context("failed to share a log")?)
         .stderr(Stdio::from(output));
     let child = command.spawn().with_context(|| format!("failed to start {group}"))?;

@@ -55,6 +55,8 @@ pub fn join(layout: &Layout) -> Result<()> {
         let mut commands = format!(
             "link set lo up\naddr add {address}/24 dev eth0\nlink set eth0 up\nroute add {SERVICES} dev eth0\n"
         );
+        // Nothing answers for a pod that is gone, as in most clusters. An answer makes Sentinels spin.
+        commands += &format!("route add blackhole {}\n", pod_subnet(node));
         for other in layout.nodes().filter(|&other| other != node) {
             commands += &format!("route add {} via {}\n", pod_subnet(other), node_address(other));
         }

@@ -307,7 +307,7 @@ fn small_changes_of_the_lag_are_no_new_status() {
 fn an_invalid_spec_keeps_the_rest_of_the_status() {
     let mut cluster = cluster();
     cluster.status = Some(report(&cluster, &healthy(), &[], at(100)));
-    let status = invalid(&cluster, "sentinel.downAfter is `x`", &at(200));
+    let status = stopped(&cluster, "InvalidSpec", "sentinel.downAfter is `x`", &at(200));
     assert_eq!(find(&status, ConditionType::Available), ("True".to_owned(), "Serving".to_owned()));
     assert_eq!(find(&status, ConditionType::Degraded), ("True".to_owned(), "InvalidSpec".to_owned()));
     assert_eq!(status.shards[0].shard_id.as_deref(), Some("id0"));
