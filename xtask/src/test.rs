@@ -13,7 +13,7 @@ mod deny;
 mod report;
 mod tally;
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
@@ -103,7 +103,7 @@ impl Stage {
         Self::ALL.into_iter().chain(Self::ONLY_WHEN_NAMED)
     }
 
-    fn run(self) -> Result<Outcome> {
+    fn run(self, runner: &Path) -> Result<Outcome> {
         match self {
             Self::Format => format(),
             Self::Clippy => clippy(),
@@ -113,7 +113,7 @@ impl Stage {
             Self::Doctests => doctests(),
             Self::Fuzz => fuzz_replay(),
             Self::Chart => chart(),
-            Self::Kubernetes => kubernetes(),
+            Self::Kubernetes => kubernetes(runner),
             Self::Unit => tests(&[C_COMPILER, REDIS], &["--exclude", "taba-e2e"], None),
         }
     }
@@ -129,11 +129,13 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         Options { fast: true, .. } => Stage::ALL.split_last().map_or(&[], |(_kubernetes, others)| others),
         Options { .. } => &Stage::ALL,
     };
+    // Later it may have another name: a stage that builds this program replaces it.
+    let runner = std::env::current_exe().context("failed to find our own program")?;
     let mut report = Report::default();
     for &stage in stages {
         eprintln!("\n== {}", stage.name());
         let start = Instant::now();
-        let outcome = stage.run().unwrap_or_else(|error| {
+        let outcome = stage.run(&runner).unwrap_or_else(|error| {
             eprintln!("error: {error:#}");
             Outcome::failed(format!("{error:#}"))
         });
@@ -211,7 +213,7 @@ fn chart() -> Result<Outcome> {
 const ON_A_CLUSTER: [&str; 3] = ["admission", "chart", "operator"];
 
 /// The test of the cluster itself, which starts and removes it; then one cluster for all others.
-fn kubernetes() -> Result<Outcome> {
+fn kubernetes(runner: &Path) -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
     // Built first, so that the tests' own waits do not count it.
     cluster::prepare().context("NOT RUN")?;
@@ -220,24 +222,23 @@ fn kubernetes() -> Result<Outcome> {
         let note =
             "the test cluster itself: one is up, which is used and left as it is; `cargo xtask down` first";
         outcome.notes.push(note.to_owned());
-        on_a_cluster(&mut outcome)?;
+        on_a_cluster(runner, &mut outcome)?;
         return Ok(outcome);
     }
-    run_e2e("kubernetes", &mut outcome)?;
+    run_e2e("kubernetes", runner, &mut outcome)?;
     cluster::up(&cluster::Options { nodes: Some(4), ..cluster::Options::default() })?;
-    let ran = on_a_cluster(&mut outcome);
+    let ran = on_a_cluster(runner, &mut outcome);
     cluster::down().and(ran)?;
     Ok(outcome)
 }
 
-fn on_a_cluster(outcome: &mut Outcome) -> Result<()> {
-    ON_A_CLUSTER.iter().try_for_each(|test| run_e2e(test, outcome))
+fn on_a_cluster(runner: &Path, outcome: &mut Outcome) -> Result<()> {
+    ON_A_CLUSTER.iter().try_for_each(|test| run_e2e(test, runner, outcome))
 }
 
-/// Runs a test program, whatever came of those before.
-fn run_e2e(test: &str, outcome: &mut Outcome) -> Result<()> {
+/// Runs a test program, which drives the cluster with `runner`, whatever came of those before.
+fn run_e2e(test: &str, runner: &Path, outcome: &mut Outcome) -> Result<()> {
     let begin = Instant::now();
-    let runner = std::env::current_exe().context("failed to find our own program")?;
     let one = count(e2e(test).env("TABA_XTASK", runner))?;
     eprintln!("== kubernetes, {test}: {} in {:.1} s", one.word(), begin.elapsed().as_secs_f64());
     outcome.tally.add(one.tally);
