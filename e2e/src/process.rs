@@ -44,9 +44,8 @@ pub fn cluster_programs() -> &'static Path {
 /// # Panics
 /// If they cannot be built.
 #[must_use]
-pub fn campaign_programs() -> &'static Path {
-    static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| optimised_programs().unwrap_or_else(|| cluster_programs().to_owned()))
+pub fn campaign_programs() -> PathBuf {
+    optimised_programs().unwrap_or_else(|| cluster_programs().to_owned())
 }
 
 /// The folder of `taba` and `taba-keeper` with known defects in them, which `TABA_MUTANT` turns on. They are

@@ -47,7 +47,7 @@ fn every_fault_is_met_and_nothing_is_lost_or_doubled() {
 }
 
 fn options() -> Options {
-    let mut options = Options::new(RUNS, seed(1), campaign_programs().to_owned());
+    let mut options = Options::new(RUNS, seed(1), campaign_programs());
     // Bounds are in time that slows with the machine.
     options.parallel = campaign_lanes();
     options

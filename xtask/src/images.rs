@@ -140,8 +140,7 @@ fn build(names: &[Name], quick: bool) -> Result<()> {
 /// If they cannot be built.
 pub fn campaign_programs() -> Result<PathBuf> {
     // All packages, for what they share would be compiled once more for fewer.
-    let programs: Vec<_> = Name::ALL.iter().flat_map(|name| name.programs()).copied().collect();
-    taba::build(true, &programs)?;
+    build(&Name::ALL, true)?;
     Ok(taba::folder(true))
 }
 
