@@ -1,5 +1,6 @@
 //! Names of objects, pods and hosts. They are stable: data and Sentinels remember them.
 
+use super::volumes::DATA;
 use super::{KEEPER_PORT, REDIS_PORT, Role, SENTINEL_PORT};
 
 /// Names within one cluster.
@@ -52,6 +53,20 @@ impl Names {
     #[must_use]
     pub fn member(&self, shard: usize, ordinal: usize) -> String {
         format!("{}-{ordinal}", self.shard(shard))
+    }
+
+    /// A member's claim, as its StatefulSet names it.
+    #[must_use]
+    pub fn claim(&self, shard: usize, ordinal: usize) -> String {
+        format!("{DATA}-{}", self.member(shard, ordinal))
+    }
+
+    /// The shard and the ordinal of the member that a claim is for.
+    #[must_use]
+    pub fn place_of(&self, claim: &str) -> Option<(usize, usize)> {
+        let member = claim.strip_prefix(DATA)?.strip_prefix('-')?.strip_prefix(&self.cluster)?;
+        let (shard, ordinal) = member.strip_prefix("-s")?.split_once('-')?;
+        Some((shard.parse().ok()?, ordinal.parse().ok()?))
     }
 
     /// Where a member is reached, whatever address its pod has.

@@ -27,10 +27,10 @@ pub(super) fn build(valid: &Valid, facts: &Facts, index: usize, objects: &mut Ob
     objects.owned.services.push(headless(valid, name.clone(), component, &ports));
     objects.owned.pod_disruption_budgets.push(budget(valid, name.clone(), component, IntOrString::Int(1)));
     let wanted = &valid.spec.redis.storage.size;
-    objects.claims.extend((0..valid.members()).map(|ordinal| WantedClaim {
-        claim: format!("{DATA}-{}", valid.names.member(index, ordinal)),
-        size: wanted.0.clone(),
-    }));
+    objects.claims.extend(
+        (0..valid.members())
+            .map(|ordinal| WantedClaim { claim: valid.names.claim(index, ordinal), size: wanted.0.clone() }),
+    );
     let size = facts.claim_sizes.get(&name).unwrap_or(wanted);
     objects.owned.stateful_sets.push(StatefulSet {
         metadata: meta(valid, name.clone(), component),

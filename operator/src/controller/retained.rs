@@ -28,7 +28,8 @@ pub fn misfit(valid: &Valid, children: &Children) -> Option<String> {
 
 fn misfit_of(names: &Names, wanted: Shape, claims: &[PersistentVolumeClaim]) -> Option<String> {
     let stays = |claim: &&PersistentVolumeClaim| claim.metadata.deletion_timestamp.is_none();
-    let places: Vec<_> = claims.iter().filter(stays).filter_map(|claim| place(names, claim)).collect();
+    let places: Vec<_> =
+        claims.iter().filter(stays).filter_map(|claim| names.place_of(&claim.name_any())).collect();
     let shards = places.iter().map(|(shard, _)| shard + 1).max()?;
     let members = places.iter().map(|(_, ordinal)| ordinal + 1).max()?;
     if shards <= wanted.shards && members <= wanted.members {
@@ -42,14 +43,6 @@ fn misfit_of(names: &Names, wanted: Shape, claims: &[PersistentVolumeClaim]) -> 
         wanted.members,
         names.cluster(),
     ))
-}
-
-/// The shard and the ordinal of the member that a claim was made for.
-fn place(names: &Names, claim: &PersistentVolumeClaim) -> Option<(usize, usize)> {
-    let name = claim.name_any();
-    let member = name.strip_prefix("data-")?.strip_prefix(names.cluster())?.strip_prefix("-s")?;
-    let (shard, ordinal) = member.split_once('-')?;
-    Some((shard.parse().ok()?, ordinal.parse().ok()?))
 }
 
 #[cfg(test)]
