@@ -159,6 +159,11 @@ impl Keeper {
             && (state.open || in_sync)
     }
 
+    /// Ready, with every member in sync: nobody waits to be taken in.
+    fn is_whole(&self) -> bool {
+        self.is_ready() && self.seen.read().in_sync.len() == self.config.members.len()
+    }
+
     /// Hands over or leaves, then stops Redis.
     pub async fn stop(self: &Arc<Self>) {
         self.stopping.store(true, Ordering::Relaxed);

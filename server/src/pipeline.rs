@@ -27,7 +27,7 @@ pub(crate) use self::sweep::overlaid;
 
 use self::metrics::PipelineMetrics;
 use self::owner::{Owner, Shared};
-use self::ownership::{Ownership, Wanted, nothing_wanted};
+use self::ownership::{Ownership, Share, Wanted, nothing_wanted};
 use crate::config::PipelineConfig;
 use crate::store::{Accepted, Store, StoreError};
 
@@ -201,12 +201,14 @@ impl Pipeline {
         }
     }
 
-    /// Whether this process owns its share of the vbuckets and has applied what was queued before it did.
+    /// Whether this process owns its share of the vbuckets and has applied what was queued before it did. Where
+    /// there are few vbuckets for many backends, a share may be none: such a backend waits for others to go.
     #[must_use]
     pub fn is_caught_up(&self) -> bool {
         let wanted = self.wanted.borrow();
-        wanted.iter().any(|wanted| *wanted)
-            && self.slots.iter().zip(wanted.iter()).all(|(slot, wanted)| !wanted || slot.is_caught_up())
+        let is_in_place = |(slot, share): (&Arc<Slot>, &Share)| *share != Share::Own || slot.is_caught_up();
+        wanted.iter().any(|share| *share != Share::Unknown)
+            && self.slots.iter().zip(wanted.iter()).all(is_in_place)
     }
 
     /// What the pipeline is doing at `now`.

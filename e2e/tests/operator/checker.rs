@@ -53,7 +53,7 @@ impl Checker {
     /// Starts one and waits until its traffic flows. A cluster takes one at a time: each counts all that is there.
     pub fn start(taba: &Taba, wish: Wish) -> Result<Self> {
         let (namespace, job) = (taba.namespace.clone(), format!("check-{}-{}", taba.name, wish.seed));
-        apply(&job_object(taba, &job, wish))?;
+        apply(&job_object(taba, &job, wish)?)?;
         let its_pods = path(&namespace, &format!("pods?labelSelector=job-name={job}"));
         let pod = until("the checker runs", START, || {
             let pods = list(&its_pods)?;
@@ -118,8 +118,8 @@ impl Checker {
     }
 }
 
-fn job_object(taba: &Taba, name: &str, wish: Wish) -> Value {
-    json!({
+fn job_object(taba: &Taba, name: &str, wish: Wish) -> Result<Value> {
+    Ok(json!({
         "apiVersion": "batch/v1",
         "kind": "Job",
         "metadata": {"name": name, "namespace": taba.namespace},
@@ -130,8 +130,6 @@ fn job_object(taba: &Taba, name: &str, wish: Wish) -> Value {
                 "terminationGracePeriodSeconds": 1,
                 "automountServiceAccountToken": false,
                 "enableServiceLinks": false,
-                // The name is whole, so no search list is tried.
-                "dnsConfig": {"options": [{"name": "ndots", "value": "1"}]},
                 "securityContext": {
                     "runAsNonRoot": true,
                     "runAsUser": 65532,
@@ -141,7 +139,7 @@ fn job_object(taba: &Taba, name: &str, wish: Wish) -> Value {
                     "name": "check",
                     "image": "localhost/taba-check:test",
                     "args": [
-                        format!("--url={}", taba.url()),
+                        format!("--url={}", taba.url_by_address()?),
                         format!("--seed={}", wish.seed),
                         format!("--producers={}", wish.producers),
                         format!("--pause={}", wish.pause_ms),
@@ -158,5 +156,5 @@ fn job_object(taba: &Taba, name: &str, wish: Wish) -> Value {
                 }],
             }},
         },
-    })
+    }))
 }

@@ -27,8 +27,10 @@ pub fn load_makes_servers_grow_and_calm_makes_them_shrink(stage: &mut Stage) -> 
             "resources": {"requests": {"cpu": "60m", "memory": "32Mi"}, "limits": {"memory": memory}},
         })
     };
-    let taba =
-        stage.taba("main", &small_but(&json!({"frontend": role("256Mi"), "backend": role("256Mi")})))?;
+    // Each backend needs some to own.
+    let redis = json!({"vbuckets": 16});
+    let change = json!({"redis": redis, "frontend": role("256Mi"), "backend": role("256Mi")});
+    let taba = stage.taba("main", &small_but(&change))?;
     let roles = ["frontend", "backend"];
     let checker = stage.busy_checker(&taba)?;
     let begin = Instant::now();

@@ -79,7 +79,7 @@ pub fn small() -> Value {
     json!({
         "image": IMAGE,
         "redis": {
-            "image": REDIS_IMAGE, "shards": 1, "replicas": 2, "vbuckets": 16, "storage": {"size": "256Mi"},
+            "image": REDIS_IMAGE, "shards": 1, "replicas": 2, "vbuckets": 8, "storage": {"size": "256Mi"},
             "resources": little("256Mi"),
         },
         "sentinel": {"resources": little("64Mi")},
@@ -127,9 +127,15 @@ impl Taba {
         Ok(Self { namespace: namespace.to_owned(), name: name.to_owned() })
     }
 
-    /// Where posts and queries go.
+    /// Where posts and queries go, by name.
     pub fn url(&self) -> String {
         format!("http://{}.{}.svc.cluster.local:8300", self.name, self.namespace)
+    }
+
+    /// The same by the Service's address, for who would look its name up again for every request.
+    pub fn url_by_address(&self) -> Result<String> {
+        let service = get(&path(&self.namespace, &format!("services/{}", self.name)))?;
+        Ok(format!("http://{}:8300", text(&service, "/spec/clusterIP")))
     }
 
     /// The object.

@@ -18,7 +18,8 @@ use super::Keeper;
 /// Pause between two questions to Sentinels or keepers.
 const POLL_PAUSE: Duration = Duration::from_millis(150);
 
-/// The same to Sentinels while all is well, because they answer for many shards.
+/// The same while all is well: Sentinels answer for many shards, and hundreds of shards that only ask each other
+/// would take cores.
 const CALM_PAUSE: Duration = Duration::from_millis(500);
 
 /// What others said longer ago than this is no longer believed.
@@ -85,7 +86,7 @@ impl Keeper {
     pub(super) async fn poll_peers_forever(self: Arc<Self>) {
         loop {
             self.ask_peers().await;
-            sleep(POLL_PAUSE).await;
+            sleep(if self.is_whole() { CALM_PAUSE } else { POLL_PAUSE }).await;
         }
     }
 

@@ -22,7 +22,7 @@ use super::Maintenance;
 use super::cache::{Cache, CacheLimits};
 use super::commit::{Built, Source};
 use super::metrics::PipelineMetrics;
-use super::ownership::Wanted;
+use super::ownership::{Share, Wanted};
 use super::slot::Slot;
 use super::sweep::Sweep;
 use crate::clock;
@@ -118,7 +118,7 @@ impl Owner {
         loop {
             tokio::select! {
                 // Without a sender the process is on its way out, and `stop` says so.
-                Ok(_) = wanted.wait_for(|wanted| wanted[vbucket]) => {}
+                Ok(_) = wanted.wait_for(|wanted| wanted[vbucket] == Share::Own) => {}
                 () = told_to_stop(&mut stop) => return Ok(None),
             }
             if let Some(lease) = self.shared.lease(self.vbucket, &self.slot).await? {
@@ -143,7 +143,7 @@ impl Shared {
     }
 
     fn wants(&self, vbucket: Vbucket) -> bool {
-        self.wanted.borrow()[usize::from(vbucket.0)]
+        self.wanted.borrow()[usize::from(vbucket.0)] == Share::Own
     }
 }
 

@@ -15,8 +15,19 @@ use tracing::{info, warn};
 use super::owner::told_to_stop;
 use crate::store::{Enrolment, Store};
 
-/// For each vbucket whether this process should own it.
-pub(super) type Wanted = Arc<[bool]>;
+/// Who should own a vbucket.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Share {
+    /// The store has not said who is live.
+    Unknown,
+    /// This process.
+    Own,
+    /// Another one.
+    Other,
+}
+
+/// For each vbucket who should own it.
+pub(super) type Wanted = Arc<[Share]>;
 
 pub(super) struct Ownership {
     pub(super) store: Arc<dyn Store>,
@@ -28,7 +39,7 @@ pub(super) struct Ownership {
 
 /// Nothing is wanted before the store has said who is live.
 pub(super) fn nothing_wanted(vbuckets: VbucketCount) -> Wanted {
-    vbuckets.iter().map(|_| false).collect()
+    vbuckets.iter().map(|_| Share::Unknown).collect()
 }
 
 impl Ownership {
@@ -57,7 +68,7 @@ impl Ownership {
             let changed = **before != *wanted;
             if changed {
                 info!(
-                    vbuckets = wanted.iter().filter(|wanted| **wanted).count(),
+                    vbuckets = wanted.iter().filter(|share| **share == Share::Own).count(),
                     "share of vbuckets changed"
                 );
                 *before = wanted.into();
@@ -66,10 +77,11 @@ impl Ownership {
         });
     }
 
-    fn choose(&self, vbuckets: &[Vbucket], live: &[String], wanted: &mut [bool]) {
+    fn choose(&self, vbuckets: &[Vbucket], live: &[String], wanted: &mut [Share]) {
         for vbucket in vbuckets {
             let owner = vbucket.rightful_owner(live.iter().map(String::as_str));
-            wanted[usize::from(vbucket.0)] = owner == Some(&*self.owner);
+            let is_own = owner == Some(&*self.owner);
+            wanted[usize::from(vbucket.0)] = if is_own { Share::Own } else { Share::Other };
         }
     }
 }

@@ -7,6 +7,7 @@ mod faults;
 mod lab;
 mod proxy;
 mod security;
+mod shares;
 mod window;
 
 use std::sync::Arc;
