@@ -90,7 +90,7 @@ const BESIDE: [&[Scenario]; 12] = [
     ],
 ];
 /// How many rows at a time.
-const LANES: usize = 3;
+const LANES: usize = 4;
 
 /// Alone, because they harm or measure what all share.
 const ALONE: [Scenario; 3] = [

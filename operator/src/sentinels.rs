@@ -241,7 +241,7 @@ mod tests {
     fn a_master_is_read_from_the_fields_sentinel_gives() {
         let fields = [
             ("name", "ns.main-s0"),
-            ("ip", "main-s0-0.main-s0.ns.svc.cluster.local"),
+            ("ip", "main-s0-0.main-s0.ns.svc.cluster.local."),
             ("port", "6379"),
             ("flags", "master,failover_in_progress"),
             ("quorum", "2"),

@@ -2,8 +2,7 @@
 //
 // The engine is that of sigs.k8s.io/kube-network-policies: it decides about the first packet of every connection that
 // the kernel hands it. Its own rules for handing them over need an expression of nftables that many kernels are built
-// without (CONFIG_NFT_QUEUE); the engine then says so in its log and goes on. So the rules here are those of iptables,
-// whose target NFQUEUE is as good and everywhere. Where the engine's rules work too, a packet is judged twice, alike.
+// without (CONFIG_NFT_QUEUE), so the rules here are those of iptables, whose target NFQUEUE is as good and everywhere.
 //
 // Nothing passes while this program does not run: a test must not take an enforcer that is dead for a policy that allows.
 package main
@@ -24,6 +23,11 @@ import (
 	"k8s.io/client-go/tools/clientcmd"
 	"sigs.k8s.io/kube-network-policies/pkg/networkpolicy"
 )
+
+// The engine writes its rules anew whenever a pod changes, and this name, longer than the kernel takes, has it refuse
+// them as a whole. Refused one by one, the chains that they are in would come and go, and with each chain that goes the
+// kernel drops all packets that wait for a verdict: on a busy machine names were asked for in vain for seconds.
+var noTable = strings.Repeat("-", 256)
 
 // The number of the kernel's queue. Queues belong to a network namespace, so all nodes may use one.
 const queue = 100
@@ -61,7 +65,7 @@ func run(kubeconfig, node, pods string) error {
 		nil, nil, nil, nil,
 		// It looks for the container runtime's plugin socket, which is not there, and goes on. Told not to look, this
 		// release crashes at the first packet of an address that no pod has.
-		networkpolicy.Config{NodeName: node, QueueID: queue},
+		networkpolicy.Config{NodeName: node, QueueID: queue, NFTableName: noTable},
 	)
 	if err != nil {
 		return fmt.Errorf("make the engine: %w", err)

@@ -23,10 +23,10 @@ pub const OPERATOR: &str = "deployment/taba-operator";
 /// What finds its pods.
 pub const OPERATOR_PODS: &str = "app.kubernetes.io/name=taba-operator";
 
-/// As many as in the lab, each with up to five batches of forty events a second: what more would show, shows in the
-/// lab, and here the cores are for Kubernetes.
+/// As many as in the lab, each with some two batches of forty events a second: each repeats one through whatever
+/// dies, what more would show, shows in the lab, and here the cores are for Kubernetes.
 const PRODUCERS: usize = 4;
-const PAUSE_MS: u64 = 200;
+const PAUSE_MS: u64 = 400;
 
 /// Longest wait for all objects of a scenario to be gone.
 const GONE: Duration = Duration::from_secs(240);
@@ -139,7 +139,7 @@ impl Stage {
     /// Starts one with more producers, as a load.
     pub fn busy_checker(&mut self, taba: &Taba) -> Result<Checker> {
         self.seed += 1;
-        Checker::start(taba, Wish { seed: self.seed, producers: 8 * PRODUCERS, pause_ms: PAUSE_MS / 4 })
+        Checker::start(taba, Wish { seed: self.seed, producers: 8 * PRODUCERS, pause_ms: PAUSE_MS / 8 })
     }
 
     /// Keeps a figure for the end, and shows it.

@@ -92,7 +92,7 @@ impl Checker {
         let before = until("the checker answers", START, || self.now())?;
         until("traffic flows", START, || {
             let batches = self.now()?.batches;
-            ensure!(batches >= before.batches + 20, "{batches} batches, {} before", before.batches);
+            ensure!(batches >= before.batches + 10, "{batches} batches, {} before", before.batches);
             Ok(())
         })
     }

@@ -16,8 +16,8 @@ use crate::taba::{kill, small, small_but};
 const NOTICED: Duration = Duration::from_secs(120);
 /// How long the API server is away: longer than leases last. Nobody can be asked for anything meanwhile.
 const AWAY: Duration = Duration::from_secs(25);
-/// Of the 2,000 that four producers post in that time; a failover costs a fifth of them.
-const BATCHES_MIN: u64 = 300;
+/// Of the 240 that four producers post in that time; a failover costs a fifth of them.
+const BATCHES_MIN: u64 = 100;
 /// How long a drain may take; what it cannot evict by then, it must not.
 const DRAIN: &str = "--timeout=60s";
 

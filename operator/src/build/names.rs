@@ -134,8 +134,9 @@ impl Names {
         format!("{}-{suffix}", self.cluster)
     }
 
-    /// Whole, so that no search list is tried: a slow answer about a name holds a Sentinel up.
+    /// Absolute, with a dot at the end, so that no search list is tried, also for a pod that is gone: a slow
+    /// answer about a name holds a Sentinel up.
     fn host(&self, pod: &str, service: &str) -> String {
-        format!("{pod}.{service}.{}.svc.{}", self.namespace, self.domain)
+        format!("{pod}.{service}.{}.svc.{}.", self.namespace, self.domain)
     }
 }

@@ -106,15 +106,15 @@ fn secured(valid: &Valid, container: Container) -> Container {
     }
 }
 
-/// Names are whole, so the search list is skipped; and a name server that does not answer is given up soon,
-/// because Sentinel and Redis stand still while they wait for it.
+/// A name server that does not answer is given up soon, because Sentinel and Redis stand still while they wait
+/// for it.
 fn dns() -> PodDNSConfig {
     let option = |name: &str, value: &str| PodDNSConfigOption {
         name: Some(name.to_owned()),
         value: Some(value.to_owned()),
     };
     PodDNSConfig {
-        options: Some(vec![option("ndots", "1"), option("timeout", "1"), option("attempts", "2")]),
+        options: Some(vec![option("timeout", "1"), option("attempts", "2")]),
         ..PodDNSConfig::default()
     }
 }

@@ -24,7 +24,7 @@ fn healthy(index: usize) -> Shard {
 }
 
 fn host(shard: usize, ordinal: usize) -> String {
-    format!("main-s{shard}-{ordinal}.main-s{shard}.ns.svc.cluster.local")
+    format!("main-s{shard}-{ordinal}.main-s{shard}.ns.svc.cluster.local.")
 }
 
 fn member(shard: usize, ordinal: usize) -> Member {

@@ -14,7 +14,7 @@ const SETTINGS: WatchSettings = WatchSettings {
 };
 
 fn host(ordinal: usize) -> String {
-    format!("main-s0-{ordinal}.main-s0.ns.svc.cluster.local")
+    format!("main-s0-{ordinal}.main-s0.ns.svc.cluster.local.")
 }
 
 fn state(ordinal: usize) -> StateAnswer {
