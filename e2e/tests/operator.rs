@@ -69,6 +69,7 @@ const BESIDE: [&[Scenario]; 12] = [
         ("node-lost", nodes::a_node_is_cut_off_and_one_is_killed),
         ("drain", nodes::every_node_is_drained),
         ("kubelets", nodes::kubelets_die),
+        ("silent-names", nodes::a_primary_is_lost_while_name_servers_are_silent),
     ],
     &[("change-shards", change::every_change_of_shards_restarts_only_what_it_must)],
     &[("change-servers", change::every_other_change_restarts_only_what_it_must)],

@@ -13,6 +13,7 @@ pub mod install;
 pub mod keeper;
 pub mod metrics;
 pub mod mutants;
+pub mod names;
 pub mod peers;
 pub mod redis;
 pub mod sentinel;

@@ -1,5 +1,5 @@
 //! The `taba-keeper` binary: reads flags, runs until SIGTERM, hands over, stops Redis. As `taba-keeper install`
-//! and `taba-keeper sentinel-config` it prepares pods.
+//! and `taba-keeper sentinel-config` it prepares pods, as `taba-keeper names` it helps a Sentinel.
 
 use std::fs::File;
 use std::path::Path;
@@ -13,6 +13,7 @@ use taba_keeper::disk;
 use taba_keeper::http;
 use taba_keeper::install::{InstallArgs, install};
 use taba_keeper::keeper::Keeper;
+use taba_keeper::names::{self, NamesArgs};
 use taba_keeper::sentinel_config::{self, SentinelConfigArgs};
 use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
@@ -33,15 +34,31 @@ fn main() -> anyhow::Result<()> {
         Some("sentinel-config") => {
             sentinel_config::run(&SentinelConfigArgs::parse_from(rest())).context("the configuration")
         }
+        Some("names") => keep_names(&NamesArgs::parse_from(rest())),
         _ => keep(Args::parse()),
     }
+}
+
+#[tokio::main(flavor = "current_thread")]
+async fn keep_names(args: &NamesArgs) -> anyhow::Result<()> {
+    log("info")?;
+    let mut terminate = signal(SignalKind::terminate()).context("catch SIGTERM")?;
+    tokio::select! {
+        _ = terminate.recv() => Ok(()),
+        never = names::run(args) => match never {},
+    }
+}
+
+fn log(level: &str) -> anyhow::Result<()> {
+    let filter = EnvFilter::try_new(level).context("--log-level")?;
+    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    Ok(())
 }
 
 /// One small loop and a few connections: two threads, so that a disk that hangs leaves one for the probes.
 #[tokio::main(flavor = "multi_thread", worker_threads = 2)]
 async fn keep(args: Args) -> anyhow::Result<()> {
-    let filter = EnvFilter::try_new(&args.log_level).context("--log-level")?;
-    tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr).with_ansi(false).init();
+    log(&args.log_level)?;
     let config = Config::try_from(args).context("the configuration")?;
     let own = config.own();
     info!(shard = config.shard, member = own.name, address = %own.address, listen = %config.listen, "keeper starts");

@@ -8,12 +8,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
+use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use clap::Parser;
 
 use crate::config::{ConfigError, read, secret, wrong};
+use crate::names;
 
 /// Lines of a Sentinel itself that are its memory: `sentinel WORD …`.
 const OWN_MEMORY: [&str; 2] = ["myid", "current-epoch"];
@@ -41,6 +43,9 @@ pub struct SentinelConfigArgs {
     /// File with the password of Sentinels.
     #[arg(long)]
     pub sentinel_password_file: PathBuf,
+    /// The hosts file that `taba-keeper names` will keep, if it does.
+    #[arg(long)]
+    pub hosts: Option<PathBuf>,
 }
 
 /// Writes the configuration.
@@ -65,6 +70,7 @@ pub fn run(args: &SentinelConfigArgs) -> Result<(), ConfigError> {
     }
     writeln!(text, "sentinel announce-ip {}\nrequirepass {own}\nsentinel sentinel-pass {own}", args.announce)
         .expect("a string takes everything");
+    args.hosts.as_deref().map_or(Ok(()), names::begin)?;
     write(&args.file, &text)
 }
 
@@ -93,6 +99,16 @@ fn shards(template: &str) -> Vec<&str> {
         .filter(|words| words.first() == Some(&"monitor"))
         .filter_map(|words| words.get(1).copied())
         .collect()
+}
+
+/// The names of everyone in a Sentinel's configuration.
+pub(crate) fn hosts(config: &str) -> BTreeSet<String> {
+    let host = |words: Vec<&str>| match words[..] {
+        ["monitor" | "known-replica" | "known-sentinel", _, host, ..] => Some(host.to_owned()),
+        _ => None,
+    };
+    let hosts = config.lines().filter_map(words).filter_map(host);
+    hosts.filter(|host| host.parse::<IpAddr>().is_err()).collect()
 }
 
 /// The template with the memory of the old file.

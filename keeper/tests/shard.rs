@@ -238,6 +238,28 @@ fn a_replica_without_a_link_for_long_is_promoted_all_the_same() {
     shard.assert_holds(&ledger.acknowledged);
 }
 
+/// A failover may overtake a copy: a member that was told to follow is promoted before it could. Its data are what they
+/// were, and in a shard whose every member must vote nobody opens unless they count.
+#[test]
+fn a_member_that_is_promoted_before_its_copy_began_counts_with_what_it_has() {
+    let mut shard = Shard::founded(1);
+    let id = shard.keepers[1].state().expect("answers")["shard_id"].clone();
+    shard.sentinels.iter_mut().for_each(Sentinel::kill);
+    shard.keeper("a").kill();
+    shard.keeper("c").kill();
+    let b = &shard.keepers[1];
+    let request =
+        json!({"shard": support::NAME, "shard_id": id, "term": 7, "candidate": "a", "founding": false});
+    let vote = b.post("/vote", &request);
+    assert_eq!((&vote.1["granted"], &vote.1["settled"]), (&json!(true), &json!(true)), "{vote:?}");
+    let told = b.post("/follow", &json!({"member": "a", "term": 7, "shard_id": id}));
+    assert_eq!(told.0, 200, "{told:?}");
+    assert_eq!(b.state().expect("answers")["settled"], json!(false), "a copy may begin");
+    let mut redis = b.redis().expect("it runs");
+    redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut redis).expect("promoted");
+    until("b counts", || (b.state()?["settled"] == json!(true)).then_some(()));
+}
+
 #[test]
 fn after_a_full_stop_the_newest_copy_wins_though_an_old_one_starts_first() {
     let mut shard = Shard::founded(1);

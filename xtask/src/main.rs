@@ -48,7 +48,7 @@ usage: cargo xtask TASK
   up --sample [--registry IMAGE] and install the operator and a small Taba; a given cluster fetches its image
                                  from registry/name:tag, where it is pushed; --quick builds it faster
   down                           remove this machine's cluster without a trace
-  cluster cut|join|kill|start WHAT
+  cluster cut|join|kill|start|deafen|hear WHAT
                                  harm it and repair it: node2, node2/kubelet, control/kube-apiserver, pod/UID
   kubectl ARGUMENT...            kubectl of that cluster
   helm ARGUMENT...               Helm of that cluster

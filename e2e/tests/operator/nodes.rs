@@ -9,6 +9,7 @@ use taba_e2e::runner::{run, xtask};
 use crate::api::{get, list};
 use crate::bed::Stage;
 use crate::checker::{Checker, Moment};
+use crate::kill::delete;
 use crate::kubectl::{is_true, kubectl, text, until};
 use crate::taba::{kill, small, small_but};
 
@@ -18,8 +19,12 @@ const NOTICED: Duration = Duration::from_secs(120);
 const AWAY: Duration = Duration::from_secs(25);
 /// Of the 240 that four producers post in that time; a failover costs a fifth of them.
 const BATCHES_MIN: u64 = 100;
+/// Long enough for every Sentinel to ask for many names, and to be asked by the next.
+const DEAF: Duration = Duration::from_secs(10);
+/// A Sentinel that waited for a name server does nothing for 30 s.
+const DEAF_GAP_MAX_MS: u64 = 20_000;
 /// How long a drain may take; what it cannot evict by then, it must not.
-const DRAIN: &str = "--timeout=60s";
+const DRAIN: &str = "--timeout=40s";
 
 /// Marks nodes that are harmed: only pods of scenarios that harm them go there, so that all others may run meanwhile.
 pub const HARMED: &str = "example.org/harmed";
@@ -125,6 +130,34 @@ pub fn a_node_is_cut_off_and_one_is_killed(stage: &mut Stage) -> Result<()> {
         }
     }
     stage.judge(checker).map(drop)
+}
+
+/// Half of what is asked of name servers gets no answer, as when one of two is gone with its node; and then the primary
+/// goes, for good until others have taken over.
+pub fn a_primary_is_lost_while_name_servers_are_silent(stage: &mut Stage) -> Result<()> {
+    let taba = stage.taba("main", &to_be_harmed())?;
+    let checker = stage.checker(&taba)?;
+    let nodes = harmed_nodes()?;
+    let deaf: Vec<_> = nodes.iter().map(|node| Harm::of("deafen", node, "hear")).collect::<Result<_>>()?;
+    std::thread::sleep(DEAF);
+    let moment = checker.now()?;
+    let primary = taba.primary(0)?;
+    let closed = Uncordon::after_cordon(primary.node.clone())?;
+    kill(&[&primary])?;
+    delete(&taba.namespace, &primary.name, true)?;
+    checker.flows()?;
+    taba.wait("has another primary", || {
+        ensure!(taba.primary(0)?.name != primary.name, "it is {} still", primary.name);
+        Ok(())
+    })?;
+    let gap_ms = checker.gap_since(moment)?;
+    stage.note(format!("the primary was lost while every other question for a name was: gap {gap_ms} ms"));
+    drop(closed);
+    deaf.into_iter().try_for_each(Harm::end)?;
+    taba.healed_after(&primary)?;
+    stage.judge(checker)?;
+    ensure!(gap_ms < DEAF_GAP_MAX_MS, "Sentinels waited for name servers");
+    Ok(())
 }
 
 /// A volume of this cluster stays on its node, so its pod waits there for the node, and budgets keep a drain from

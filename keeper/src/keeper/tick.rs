@@ -160,7 +160,8 @@ impl Keeper {
     /// memory is then on disk, and was cut off at some point of the history.
     pub(super) async fn settle(&self, core: &mut Core) -> Result<(), KeeperError> {
         let Some(observed) = &core.observed else { return Ok(()) };
-        if observed.link_up && observed.is_armed() {
+        // A primary: Sentinel promoted this member before it could copy what it was told to.
+        if (observed.link_up || observed.is_primary) && observed.is_armed() {
             self.local.disarm().await?;
             self.look(core).await?;
         }

@@ -70,8 +70,10 @@ fn the_file_is_replaced_with_the_passwords_of_now() {
         announce: "m-sentinel-0.m".to_owned(),
         passwords_file: file("passwords", "m-s0 p0\nm-s1 p1\n"),
         sentinel_password_file: file("own", "sp\n"),
+        hosts: Some(folder.path().join("hosts")),
     };
     run(&args).expect("written");
+    assert!(args.hosts.as_ref().expect("it is wanted").exists(), "a container mounts it");
     let text = fs::read_to_string(&args.file).expect("there");
     for line in [
         "sentinel myid 9a1b",
@@ -89,4 +91,11 @@ fn the_file_is_replaced_with_the_passwords_of_now() {
     let error = run(&args).expect_err("a shard without a password").to_string();
     assert!(error.contains("m-s1 has no line"), "{error}");
     assert_eq!(fs::read_to_string(&args.file).expect("there"), text, "a refusal changes nothing");
+}
+
+#[test]
+fn everyone_that_has_a_name_is_found() {
+    let found: Vec<_> =
+        hosts(&format!("{OLD}sentinel known-replica m-s0 10.0.0.7 6379\n")).into_iter().collect();
+    assert_eq!(found, ["g-0", "m-s0-1.m", "m-s0-2.m", "m-sentinel-1.m"]);
 }

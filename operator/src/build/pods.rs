@@ -32,7 +32,7 @@ pub(super) struct Pod<'a> {
     pub(super) annotations: BTreeMap<String, String>,
     pub(super) grace_secs: i64,
     pub(super) init_containers: Vec<Container>,
-    pub(super) container: Container,
+    pub(super) containers: Vec<Container>,
     pub(super) volumes: Vec<Volume>,
 }
 
@@ -73,8 +73,8 @@ fn spec(valid: &Valid, pod: Pod<'_>) -> PodSpec {
         tolerations: some(overrides.tolerations.clone()),
         node_selector: Some(overrides.node_selector.clone()).filter(|labels| !labels.is_empty()),
         priority_class_name: overrides.priority_class_name.clone(),
-        init_containers: some(pod.init_containers.into_iter().map(secured).collect()),
-        containers: vec![secured(pod.container)],
+        init_containers: some(pod.init_containers.into_iter().map(&secured).collect()),
+        containers: pod.containers.into_iter().map(secured).collect(),
         volumes: some(pod.volumes),
         ..PodSpec::default()
     }

@@ -3,12 +3,18 @@
 //!
 //! Sentinel writes its own configuration, so the one here is a template: at the start of a pod it is joined with
 //! what the Sentinel wrote before, and with the passwords.
+//!
+//! A second container keeps the addresses of everyone that the Sentinel knows in its hosts file, so that no name
+//! server that is silent keeps it from failing over.
 
 use std::collections::BTreeMap;
 use std::fmt::Write as _;
 
 use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec, StatefulSetUpdateStrategy};
-use k8s_openapi::api::core::v1::{ConfigMap, ConfigMapVolumeSource, Container, Volume};
+use k8s_openapi::api::core::v1::{
+    ConfigMap, ConfigMapVolumeSource, Container, ResourceRequirements, Volume, VolumeMount,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use xxhash_rust::xxh3::xxh3_64;
 
@@ -22,6 +28,12 @@ use super::{Facts, Objects, REDIS_PORT, SENTINEL_PORT, Valid};
 const TEMPLATE: &str = "template";
 const TEMPLATE_PATH: &str = "/etc/taba/sentinel";
 const FILE: &str = "sentinel.conf";
+
+/// The volume with the hosts file, where the container that keeps it sees it, and where Sentinel does.
+const NAMES: &str = "names";
+const NAMES_PATH: &str = "/names";
+const HOSTS: &str = "hosts";
+const HOSTS_PATH: &str = "/etc/hosts";
 
 /// A few kilobytes are used; many provisioners give at least a gigabyte anyway.
 const SIZE: &str = "128Mi";
@@ -85,8 +97,9 @@ fn pod<'a>(valid: &'a Valid, facts: &Facts) -> Pod<'a> {
         annotations: BTreeMap::from([(CONFIG_ANNOTATION.to_owned(), hash)]),
         grace_secs: GRACE_SECS,
         init_containers: vec![configure(valid, facts)],
-        container: sentinel(valid),
+        containers: vec![sentinel(valid), keep_names(valid, facts)],
         volumes: vec![
+            volumes::empty(NAMES, "1Mi"),
             Volume { name: TEMPLATE.to_owned(), config_map: Some(template), ..Volume::default() },
             volumes::secrets(vec![
                 file(names.passwords(), PASSWORDS, "passwords"),
@@ -112,11 +125,13 @@ fn configure(valid: &Valid, facts: &Facts) -> Container {
             format!("--announce=$(POD_NAME){domain}"),
             format!("--passwords-file={SECRETS_PATH}/passwords"),
             format!("--sentinel-password-file={SECRETS_PATH}/sentinel-password"),
+            format!("--hosts={NAMES_PATH}/{HOSTS}"),
         ]),
         env: Some(vec![pod_name()]),
         resources: Some(requirements(&valid.spec.sentinel.resources)),
         volume_mounts: Some(vec![
             mount(DATA, DATA_PATH, false),
+            mount(NAMES, NAMES_PATH, false),
             mount(TEMPLATE, TEMPLATE_PATH, true),
             mount(SECRETS, SECRETS_PATH, true),
         ]),
@@ -140,8 +155,37 @@ fn sentinel(valid: &Valid) -> Container {
         )),
         readiness_probe: Some(tcp_probe("sentinel", Pace { period_secs: 3, timeout_secs: 2, failures: 3 })),
         resources: Some(requirements(&valid.spec.sentinel.resources)),
-        volume_mounts: Some(vec![mount(DATA, DATA_PATH, false)]),
+        volume_mounts: Some(vec![
+            mount(DATA, DATA_PATH, false),
+            // Instead of the kubelet's own file.
+            VolumeMount { sub_path: Some(HOSTS.to_owned()), ..mount(NAMES, HOSTS_PATH, true) },
+        ]),
         ..Container::default()
+    }
+}
+
+/// It asks name servers, and is the only one that waits for them.
+fn keep_names(valid: &Valid, facts: &Facts) -> Container {
+    Container {
+        name: "names".to_owned(),
+        image: Some(facts.image.clone()),
+        command: Some(words(["taba-keeper", "names"])),
+        args: Some(vec![format!("--config={DATA_PATH}/{FILE}"), format!("--hosts={NAMES_PATH}/{HOSTS}")]),
+        resources: Some(little()),
+        volume_mounts: Some(vec![mount(DATA, DATA_PATH, true), mount(NAMES, NAMES_PATH, false)]),
+        ..Container::default()
+    }
+}
+
+/// What a program takes that looks a few names up each second, and room for a hundred shards' names.
+fn little() -> ResourceRequirements {
+    let quantities = |pairs: &[(&str, &str)]| {
+        pairs.iter().map(|(name, amount)| ((*name).to_owned(), Quantity((*amount).to_owned()))).collect()
+    };
+    ResourceRequirements {
+        requests: Some(quantities(&[("cpu", "5m"), ("memory", "8Mi")])),
+        limits: Some(quantities(&[("memory", "32Mi")])),
+        ..ResourceRequirements::default()
     }
 }
 

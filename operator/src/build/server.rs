@@ -64,7 +64,7 @@ fn pod<'a>(valid: &'a Valid, facts: &Facts, role: Role) -> Pod<'a> {
         annotations: [].into(),
         grace_secs: GRACE_SECS,
         init_containers: Vec::new(),
-        container: server(valid, facts, role),
+        containers: vec![server(valid, facts, role)],
         volumes: vec![volumes::secrets(vec![
             file(names.passwords(), PASSWORDS, "passwords"),
             file(names.sentinel(), PASSWORD, "sentinel-password"),

@@ -65,7 +65,7 @@ fn template(valid: &Valid, facts: &Facts, index: usize) -> PodTemplateSpec {
             annotations: [].into(),
             grace_secs: GRACE_SECS,
             init_containers: vec![install(valid, facts)],
-            container: keeper(valid, index),
+            containers: vec![keeper(valid, index)],
             volumes: vec![
                 volumes::empty(PROGRAMS, "256Mi"),
                 volumes::secrets(vec![

@@ -6,6 +6,7 @@ use anyhow::{Context as _, Result, bail};
 
 use super::layout::{Layout, node_name};
 use super::{Programs, cgroup, control, namespace, node, nodes_up};
+use crate::process;
 
 /// What is done.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +19,10 @@ pub enum Deed {
     Kill,
     /// Start what was killed again. Pods are the kubelet's business.
     Start,
+    /// Lose every other question that pods of a node ask name servers, as when one of two is gone.
+    Deafen,
+    /// Lose no more.
+    Hear,
 }
 
 impl Deed {
@@ -31,7 +36,9 @@ impl Deed {
             "join" => Self::Join,
             "kill" => Self::Kill,
             "start" => Self::Start,
-            _ => bail!("no deed {name:?}; there are cut, join, kill, start"),
+            "deafen" => Self::Deafen,
+            "hear" => Self::Hear,
+            _ => bail!("no deed {name:?}; there are cut, join, kill, start, deafen, hear"),
         })
     }
 }
@@ -96,7 +103,9 @@ pub fn harm(deed: Deed, what: &str) -> Result<()> {
         (Deed::Start, Target::ControlPart(part)) => {
             control::start_again(&layout, &Programs::locate()?, &part)
         }
-        (Deed::Cut | Deed::Join, _) => bail!("only nodes have links, not {what}"),
+        (Deed::Deafen, Target::Node(node)) => questions(node, "--insert"),
+        (Deed::Hear, Target::Node(node)) => questions(node, "--delete"),
+        (Deed::Cut | Deed::Join | Deed::Deafen | Deed::Hear, _) => bail!("only nodes have links, not {what}"),
         (Deed::Start, Target::Pod(_)) => bail!("pods are started by the kubelet"),
     }
 }
@@ -112,6 +121,15 @@ fn found(any: bool, what: &str) -> Result<()> {
 /// The bridge's end of the wire: the node's own address and routes stay.
 fn link(node: u8, state: &str) -> Result<()> {
     namespace::ip(namespace::holder_of("control")?, &format!("link set {} {state}\n", node_name(node)))
+}
+
+/// Before the address of the service becomes that of a name server.
+fn questions(node: u8, what: &str) -> Result<()> {
+    let holder = namespace::holder_of(&node_name(node))?.to_string();
+    let mut rule = process::program("nsenter");
+    rule.args(["--target", &holder, "--net", "iptables", "--wait", "--table", "mangle", what, "PREROUTING"]);
+    rule.args(["--protocol", "udp", "--dport", "53", "--match", "statistic", "--mode", "random"]);
+    process::run(rule.args(["--probability", "0.5", "--jump", "DROP"]))
 }
 
 #[cfg(test)]
