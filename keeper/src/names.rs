@@ -1,7 +1,7 @@
-//! `taba-keeper names`: keeps a hosts file of everyone that a Sentinel knows.
+//! `taba-keeper names`: keeps a hosts file of everyone that a Sentinel may meet.
 //!
 //! ```text
-//! Sentinel ──writes──▶ its configuration ──names──▶ look up, once a second ──▶ hosts file ──▶ Sentinel
+//! list of names ──▶ look up, once a second ──▶ hosts file ──▶ Sentinel
 //! ```
 //!
 //! Sentinel looks names up in the loop that serves, several times a second, and stands still until a name server
@@ -24,7 +24,6 @@ use tokio::net::lookup_host;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::ConfigError;
-use crate::sentinel_config::hosts;
 
 /// From the end of one round to the next.
 const PAUSE: Duration = Duration::from_secs(1);
@@ -46,9 +45,9 @@ const LOCAL: &str = "127.0.0.1 localhost\n::1 localhost\n";
 #[derive(Clone, Debug, Parser)]
 #[command(name = "taba-keeper names")]
 pub struct NamesArgs {
-    /// The configuration of a Sentinel, which writes into it whom it knows.
+    /// The list: a name on each line. It may change.
     #[arg(long)]
-    pub config: PathBuf,
+    pub names: PathBuf,
     /// The hosts file.
     #[arg(long)]
     pub hosts: PathBuf,
@@ -68,9 +67,9 @@ pub async fn run(args: &NamesArgs) -> Infallible {
     let mut known = Known::default();
     let mut written = String::new();
     loop {
-        match fs::read_to_string(&args.config) {
-            Ok(config) => known.round(hosts(&config), address_of).await,
-            Err(error) => tracing::warn!(%error, file = %args.config.display(), "nobody is known"),
+        match fs::read_to_string(&args.names) {
+            Ok(list) => known.round(named(&list), address_of).await,
+            Err(error) => tracing::warn!(%error, file = %args.names.display(), "no list"),
         }
         let text = known.file();
         if text != written {
@@ -81,6 +80,10 @@ pub async fn run(args: &NamesArgs) -> Infallible {
         }
         sleep(PAUSE).await;
     }
+}
+
+fn named(list: &str) -> BTreeSet<String> {
+    list.split_whitespace().map(str::to_owned).collect()
 }
 
 async fn address_of(name: String) -> Option<IpAddr> {
@@ -163,7 +166,7 @@ mod tests {
         known.round(a_and_b, nobody_answers).await;
         assert_eq!(lines(&known), ["10.0.0.2 a."]);
         known.round(names(&["b."]), nobody_answers).await;
-        assert_eq!(lines(&known), [""; 0], "whom Sentinel does not know any more");
+        assert_eq!(lines(&known), [""; 0], "a is not on the list any more");
     }
 
     #[tokio::test(start_paused = true)]

@@ -8,7 +8,6 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Write as _;
-use std::net::IpAddr;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
@@ -99,16 +98,6 @@ fn shards(template: &str) -> Vec<&str> {
         .filter(|words| words.first() == Some(&"monitor"))
         .filter_map(|words| words.get(1).copied())
         .collect()
-}
-
-/// The names of everyone in a Sentinel's configuration.
-pub(crate) fn hosts(config: &str) -> BTreeSet<String> {
-    let host = |words: Vec<&str>| match words[..] {
-        ["monitor" | "known-replica" | "known-sentinel", _, host, ..] => Some(host.to_owned()),
-        _ => None,
-    };
-    let hosts = config.lines().filter_map(words).filter_map(host);
-    hosts.filter(|host| host.parse::<IpAddr>().is_err()).collect()
 }
 
 /// The template with the memory of the old file.

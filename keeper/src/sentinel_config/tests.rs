@@ -92,10 +92,3 @@ fn the_file_is_replaced_with_the_passwords_of_now() {
     assert!(error.contains("m-s1 has no line"), "{error}");
     assert_eq!(fs::read_to_string(&args.file).expect("there"), text, "a refusal changes nothing");
 }
-
-#[test]
-fn everyone_that_has_a_name_is_found() {
-    let found: Vec<_> =
-        hosts(&format!("{OLD}sentinel known-replica m-s0 10.0.0.7 6379\n")).into_iter().collect();
-    assert_eq!(found, ["g-0", "m-s0-1.m", "m-s0-2.m", "m-sentinel-1.m"]);
-}

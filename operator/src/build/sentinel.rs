@@ -4,7 +4,7 @@
 //! Sentinel writes its own configuration, so the one here is a template: at the start of a pod it is joined with
 //! what the Sentinel wrote before, and with the passwords.
 //!
-//! A second container keeps the addresses of everyone that the Sentinel knows in its hosts file, so that no name
+//! A second container keeps the addresses of everyone that the Sentinel may meet in its hosts file, so that no name
 //! server that is silent keeps it from failing over.
 
 use std::collections::BTreeMap;
@@ -29,7 +29,8 @@ const TEMPLATE: &str = "template";
 const TEMPLATE_PATH: &str = "/etc/taba/sentinel";
 const FILE: &str = "sentinel.conf";
 
-/// The volume with the hosts file, where the container that keeps it sees it, and where Sentinel does.
+/// The list of names, and the volume with the hosts file: where the container that keeps it sees it, and where Sentinel
+/// does.
 const NAMES: &str = "names";
 const NAMES_PATH: &str = "/names";
 const HOSTS: &str = "hosts";
@@ -75,7 +76,7 @@ pub(super) fn build(valid: &Valid, facts: &Facts, objects: &mut Objects) {
     });
     objects.owned.config_maps.push(ConfigMap {
         metadata: meta(valid, name, component),
-        data: Some(BTreeMap::from([(FILE.to_owned(), text)])),
+        data: Some(BTreeMap::from([(FILE.to_owned(), text), (NAMES.to_owned(), everyone(valid))])),
         ..ConfigMap::default()
     });
 }
@@ -97,7 +98,7 @@ fn pod<'a>(valid: &'a Valid, facts: &Facts) -> Pod<'a> {
         annotations: BTreeMap::from([(CONFIG_ANNOTATION.to_owned(), hash)]),
         grace_secs: GRACE_SECS,
         init_containers: vec![configure(valid, facts)],
-        containers: vec![sentinel(valid), keep_names(valid, facts)],
+        containers: vec![sentinel(valid), keep_names(facts)],
         volumes: vec![
             volumes::empty(NAMES, "1Mi"),
             Volume { name: TEMPLATE.to_owned(), config_map: Some(template), ..Volume::default() },
@@ -165,14 +166,15 @@ fn sentinel(valid: &Valid) -> Container {
 }
 
 /// It asks name servers, and is the only one that waits for them.
-fn keep_names(valid: &Valid, facts: &Facts) -> Container {
+fn keep_names(facts: &Facts) -> Container {
     Container {
         name: "names".to_owned(),
         image: Some(facts.image.clone()),
         command: Some(words(["taba-keeper", "names"])),
-        args: Some(vec![format!("--config={DATA_PATH}/{FILE}"), format!("--hosts={NAMES_PATH}/{HOSTS}")]),
+        // The kubelet brings changes of the list, so other members restart no Sentinel.
+        args: Some(vec![format!("--names={TEMPLATE_PATH}/{NAMES}"), format!("--hosts={NAMES_PATH}/{HOSTS}")]),
         resources: Some(little()),
-        volume_mounts: Some(vec![mount(DATA, DATA_PATH, true), mount(NAMES, NAMES_PATH, false)]),
+        volume_mounts: Some(vec![mount(NAMES, NAMES_PATH, false), mount(TEMPLATE, TEMPLATE_PATH, true)]),
         ..Container::default()
     }
 }
@@ -217,6 +219,15 @@ impl Valid {
             port: REDIS_PORT,
         }
     }
+}
+
+/// The names of all members and Sentinels, a line each.
+fn everyone(valid: &Valid) -> String {
+    let names = &valid.names;
+    let member = |shard| (0..valid.members()).map(move |ordinal| names.member_host(shard, ordinal));
+    let members = (0..valid.shards()).flat_map(member);
+    let sentinels = (0..valid.sentinels()).map(|ordinal| names.sentinel_host(ordinal));
+    members.chain(sentinels).map(|name| name + "\n").collect()
 }
 
 /// The template: a new Sentinel watches the first member of every shard, the one that is founded.
