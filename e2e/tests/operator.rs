@@ -63,42 +63,35 @@ const FIRST: [Scenario; 1] = [("bare", bare::a_bare_cluster_serves_the_first_tab
 
 /// Rows beside each other, the longest first; each scenario touches only its own namespace, or what the others of
 /// its row touch as well.
-const BESIDE: [&[Scenario]; 12] = [
+const BESIDE: [&[Scenario]; 10] = [
     // The harmed nodes.
     &[
-        ("node-lost", nodes::a_node_is_cut_off_and_one_is_killed),
-        ("drain", nodes::every_node_is_drained),
-        ("kubelets", nodes::kubelets_die),
-        ("silent-names", nodes::a_primary_is_lost_while_name_servers_are_silent),
+        ("nodes", nodes::nodes_fail_in_every_way),
+        ("apart", apart::clusters_do_not_meet_even_with_each_others_addresses),
     ],
     &[("change-shards", change::every_change_of_shards_restarts_only_what_it_must)],
     &[("change-servers", change::every_other_change_restarts_only_what_it_must)],
+    &[("autoscaling", scale::load_makes_servers_grow_and_calm_makes_them_shrink)],
+    &[("upgrade", upgrade::new_images_roll_under_traffic)],
     // The operator.
     &[
         ("kill-operator", kill::an_operator_that_dies_again_and_again_ends_what_it_began),
         ("delete-orders", delete::nothing_is_left_or_stuck_in_whatever_order_things_go),
     ],
-    &[("autoscaling", scale::load_makes_servers_grow_and_calm_makes_them_shrink)],
+    &[("data-lost", volumes::data_go_away_and_come_back)],
     &[("kill-pods", kill::each_kind_of_pod_dies_under_traffic)],
-    &[("upgrade", upgrade::new_images_roll_under_traffic)],
     &[("delete-retain", delete::retained_data_are_served_by_a_new_cluster_of_the_same_name)],
-    &[("volume-lost", volumes::a_lost_volume_is_filled_again)],
-    &[("full-stop", volumes::everything_stops_at_once_and_comes_back)],
-    &[("bad-image", broken::a_bad_image_is_told_and_a_good_one_heals_it)],
     &[
+        ("broken", broken::what_cannot_work_is_told_and_a_good_spec_heals_it),
         ("rights", rights::pods_may_nothing_and_reach_only_what_they_need),
-        ("unschedulable", broken::a_pod_that_fits_nowhere_is_told),
     ],
 ];
 /// How many rows at a time.
-const LANES: usize = 4;
+const LANES: usize = 5;
 
 /// Alone, because they harm or measure what all share.
-const ALONE: [Scenario; 3] = [
-    ("apart", apart::clusters_do_not_meet_even_with_each_others_addresses),
-    ("api-server", nodes::the_api_server_dies),
-    ("ten", scale::ten_clusters_cost_the_operator_little),
-];
+const ALONE: [Scenario; 2] =
+    [("api-server", nodes::the_api_server_dies), ("ten", scale::ten_clusters_cost_the_operator_little)];
 
 fn main() -> ExitCode {
     // Words for the usual harness, such as --nocapture, mean nothing here.

@@ -260,6 +260,34 @@ fn a_member_that_is_promoted_before_its_copy_began_counts_with_what_it_has() {
     until("b counts", || (b.state()?["settled"] == json!(true)).then_some(()));
 }
 
+/// All copies wait for the same primary, and it is gone for good before one of them begins.
+#[test]
+fn a_primary_that_is_gone_before_any_copy_of_its_term_began_is_replaced() {
+    let mut shard = Shard::founded(1);
+    let writer = shard.writer();
+    writer.until_more(200);
+    let ledger = writer.finish();
+    let id = shard.keepers[1].state().expect("answers")["shard_id"].clone();
+    shard.sentinels.iter_mut().for_each(Sentinel::kill);
+    shard.keeper("a").kill();
+    for keeper in &shard.keepers[1..] {
+        let vote = keeper.post(
+            "/vote",
+            &json!({"shard": support::NAME, "shard_id": id, "term": 7, "candidate": "a", "founding": false}),
+        );
+        assert_eq!(vote.1["granted"], json!(true), "{vote:?}");
+        let told = keeper.post("/follow", &json!({"member": "a", "term": 7, "shard_id": id}));
+        assert_eq!(told.0, 200, "{told:?}");
+        assert_eq!(keeper.state().expect("answers")["settled"], json!(false), "a copy may begin");
+    }
+    shard.sentinels.iter_mut().for_each(Sentinel::start_again);
+    shard.until_primary_other_than("a");
+    shard.assert_holds(&ledger.acknowledged);
+    shard.keeper("a").start();
+    shard.until_whole();
+    shard.assert_holds(&ledger.acknowledged);
+}
+
 #[test]
 fn after_a_full_stop_the_newest_copy_wins_though_an_old_one_starts_first() {
     let mut shard = Shard::founded(1);

@@ -11,10 +11,10 @@ use serde_json::json;
 
 use crate::bed::Stage;
 use crate::kubectl::{kubectl, until};
-use crate::nodes::{Uncordon, calm_nodes};
+use crate::nodes::{Uncordon, harmed_nodes, on_harmed_nodes};
 use crate::taba::{Taba, small_but};
 
-/// The nodes' folders. In them each keeps the address it gave last, and gives the next one in turn, which nobody had.
+/// The nodes' folders. In its own each keeps the address it gave last, and gives the next one in turn, which nobody had.
 const NODES: &str = "/var/lib/taba-cluster";
 /// A member of a shard has ninety seconds to end.
 const FREED: Duration = Duration::from_secs(180);
@@ -25,9 +25,10 @@ const ROUNDS: usize = 4;
 pub fn clusters_do_not_meet_even_with_each_others_addresses(stage: &mut Stage) -> Result<()> {
     let other = format!("{}-other", stage.namespace());
     stage.add_namespace(&other)?;
-    let spec = small_but(&json!({
+    // Where nobody else takes addresses.
+    let spec = on_harmed_nodes(small_but(&json!({
         "redis": {"replicas": 1, "minInSync": 0}, "frontend": {"replicas": 1}, "backend": {"replicas": 1},
-    }));
+    })));
     let place = stage.namespace().to_owned();
     let clusters = [(place.as_str(), "main"), (place.as_str(), "second"), (other.as_str(), "main")]
         .map(|(namespace, name)| Taba::create(namespace, name, &spec))
@@ -72,7 +73,8 @@ fn shard_ids(clusters: &[Taba]) -> Result<Vec<String>> {
 /// only when all old addresses are free, or they would get others.
 fn exchange_addresses(clusters: &[Taba]) -> Result<usize> {
     let before = owners(clusters)?;
-    let closed = calm_nodes()?.into_iter().map(Uncordon::after_cordon).collect::<Result<Vec<_>>>()?;
+    let nodes = harmed_nodes()?;
+    let closed = nodes.iter().cloned().map(Uncordon::after_cordon).collect::<Result<Vec<_>>>()?;
     for namespace in clusters.iter().map(|taba| &taba.namespace).collect::<BTreeSet<_>>() {
         let words = ["delete", "pods", "--selector=app.kubernetes.io/name=taba", "--namespace", namespace];
         kubectl(&[&words[..], &["--grace-period=0", "--force", "--wait=false"]].concat())?;
@@ -80,11 +82,11 @@ fn exchange_addresses(clusters: &[Taba]) -> Result<usize> {
     let addresses: BTreeSet<_> = before.iter().flat_map(|(_, pods)| pods).map(|pod| &pod.ip[..]).collect();
     until("all addresses are free", FREED, || {
         let kept: Vec<_> =
-            address_files()?.into_iter().filter(|file| addresses.contains(name(file))).collect();
+            address_files(&nodes)?.into_iter().filter(|file| addresses.contains(name(file))).collect();
         ensure!(kept.is_empty(), "kept: {kept:?}");
         Ok(())
     })?;
-    forget_last_addresses()?;
+    forget_last_addresses(&nodes)?;
     drop(closed);
     for (taba, (_, pods)) in clusters.iter().zip(&before) {
         for pod in pods.iter().filter(|pod| matches!(pod.component.as_str(), "redis" | "sentinel")) {
@@ -102,9 +104,9 @@ fn owners(clusters: &[Taba]) -> Result<Vec<(usize, Vec<crate::taba::Pod>)>> {
     clusters.iter().enumerate().map(|(at, taba)| Ok((at, taba.pods()?))).collect()
 }
 
-/// Makes each node begin again with its lowest free address.
-fn forget_last_addresses() -> Result<()> {
-    let files = address_files()?;
+/// Makes nodes begin again with their lowest free addresses.
+fn forget_last_addresses(nodes: &[String]) -> Result<()> {
+    let files = address_files(nodes)?;
     let last: Vec<_> = files.iter().filter(|file| name(file).starts_with("last_reserved_ip")).collect();
     ensure!(!last.is_empty(), "no node keeps its last address in {NODES}");
     last.into_iter()
@@ -112,10 +114,14 @@ fn forget_last_addresses() -> Result<()> {
 }
 
 /// What nodes keep about addresses: a file with the name of each that is in use, and one with the last.
-fn address_files() -> Result<Vec<PathBuf>> {
-    let nodes = fs::read_dir(NODES).with_context(|| format!("only a cluster of this machine: {NODES}"))?;
-    let networks = nodes.flatten().filter_map(|node| fs::read_dir(node.path().join("cni/networks")).ok());
-    let files = networks.flatten().flatten().filter_map(|network| fs::read_dir(network.path()).ok());
+fn address_files(nodes: &[String]) -> Result<Vec<PathBuf>> {
+    let networks = nodes.iter().map(|node| {
+        let folder = Path::new(NODES).join(node).join("cni/networks");
+        fs::read_dir(&folder).with_context(|| format!("only a cluster of this machine: {}", folder.display()))
+    });
+    let networks = networks.collect::<Result<Vec<_>>>()?;
+    let files =
+        networks.into_iter().flatten().flatten().filter_map(|network| fs::read_dir(network.path()).ok());
     Ok(files.flatten().flatten().map(|file| file.path()).collect())
 }
 

@@ -5,12 +5,20 @@ use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 
 use crate::bed::Stage;
+use crate::checker::Checker;
 use crate::kubectl::{condition, is_true};
 use crate::taba::{Taba, conditions, small};
 
-pub fn a_bad_image_is_told_and_a_good_one_heals_it(stage: &mut Stage) -> Result<()> {
+/// One after the other, on the same cluster.
+pub fn what_cannot_work_is_told_and_a_good_spec_heals_it(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
     let checker = stage.checker(&taba)?;
+    a_bad_image(stage, &taba, &checker)?;
+    a_pod_that_fits_nowhere(&taba)?;
+    stage.judge(checker).map(drop)
+}
+
+fn a_bad_image(stage: &mut Stage, taba: &Taba, checker: &Checker) -> Result<()> {
     for (bad, good) in [
         (json!({"image": "localhost/taba:no-such"}), json!({"image": "localhost/taba:test2"})),
         (
@@ -20,7 +28,7 @@ pub fn a_bad_image_is_told_and_a_good_one_heals_it(stage: &mut Stage) -> Result<
     ] {
         let moment = checker.now()?;
         taba.patch(&bad)?;
-        degraded(&taba, &["PodErrImagePull", "PodImagePullBackOff"], "no-such")?;
+        degraded(taba, &["PodErrImagePull", "PodImagePullBackOff"], "no-such")?;
         checker.flows()?;
         taba.patch(&good)?;
         let took = taba.settled()?;
@@ -28,14 +36,13 @@ pub fn a_bad_image_is_told_and_a_good_one_heals_it(stage: &mut Stage) -> Result<
         let gap = checker.gap_since(moment)?;
         stage.note(format!("{bad}, then {good}: healed in {:.0} s, gap {gap} ms", took.as_secs_f64()));
     }
-    stage.judge(checker).map(drop)
+    Ok(())
 }
 
-pub fn a_pod_that_fits_nowhere_is_told(stage: &mut Stage) -> Result<()> {
-    let taba = stage.taba("main", &small())?;
+fn a_pod_that_fits_nowhere(taba: &Taba) -> Result<()> {
     let to = |selector: Value| json!({"frontend": {"podTemplate": {"nodeSelector": selector}}});
     taba.patch(&to(json!({"example.org/no-such": "node"})))?;
-    degraded(&taba, &["PodUnschedulable"], "frontend")?;
+    degraded(taba, &["PodUnschedulable"], "frontend")?;
     taba.patch(&to(Value::Null))?;
     taba.settled().map(drop)
 }

@@ -21,10 +21,15 @@ fn annotated(note: &str) -> Value {
     json!({"podTemplate": {"annotations": {"example.org/note": note}}})
 }
 
-fn of_shards() -> [Change; 7] {
+/// Two changes to the same pods, so that these restart once.
+fn and_memory(mut change: Value, limit: &str) -> Value {
+    change["resources"] = json!({"limits": {"memory": limit}});
+    change
+}
+
+fn of_shards() -> [Change; 6] {
     [
-        (json!({"redis": annotated("new")}), &["redis"]),
-        (json!({"redis": {"resources": {"limits": {"memory": "300Mi"}}}}), &["redis"]),
+        (json!({"redis": and_memory(annotated("new"), "300Mi")}), &["redis"]),
         (json!({"durability": "Fsync"}), &SERVERS_AND_SHARDS),
         (json!({"durability": "Primary"}), &SERVERS_AND_SHARDS),
         // Before more pods go: what only a primary holds may be lost with it.
@@ -34,15 +39,14 @@ fn of_shards() -> [Change; 7] {
     ]
 }
 
-fn of_others() -> [Change; 9] {
+fn of_others() -> [Change; 8] {
     [
         (json!({"frontend": {"replicas": 3}}), &[]),
         (json!({"frontend": {"resources": {"requests": {"cpu": "30m"}}}}), &["frontend"]),
         (json!({"backend": {"podTemplate": {"labels": {"team": "metrics"}}}}), &["backend"]),
         (json!({"control": annotated("new")}), &["control"]),
         (json!({"sentinel": {"downAfter": "4s"}}), &[]),
-        (json!({"sentinel": annotated("new")}), &["sentinel"]),
-        (json!({"sentinel": {"resources": {"requests": {"cpu": "30m"}}}}), &["sentinel"]),
+        (json!({"sentinel": and_memory(annotated("new"), "70Mi")}), &["sentinel"]),
         // All others are told more Sentinels; these are set another quorum while they run.
         (json!({"sentinel": {"replicas": 5}}), &SERVERS_AND_SHARDS),
         // Not Kubernetes' own default, which would change nothing.

@@ -11,7 +11,7 @@ use crate::bed::Stage;
 use crate::checker::{Checker, Moment};
 use crate::kill::delete;
 use crate::kubectl::{is_true, kubectl, text, until};
-use crate::taba::{kill, small, small_but};
+use crate::taba::{Taba, kill, merge, small};
 
 /// A node that is silent for 20 s is not Ready.
 const NOTICED: Duration = Duration::from_secs(120);
@@ -51,12 +51,8 @@ pub fn set_apart() -> Result<()> {
     Ok(())
 }
 
-/// Nodes for everyone.
-pub fn calm_nodes() -> Result<Vec<String>> {
-    named(&format!("?labelSelector=!{HARMED}"))
-}
-
-fn harmed_nodes() -> Result<Vec<String>> {
+/// Nodes for those that harm them.
+pub fn harmed_nodes() -> Result<Vec<String>> {
     named(&format!("?labelSelector={HARMED}"))
 }
 
@@ -65,15 +61,27 @@ fn named(query: &str) -> Result<Vec<String>> {
     Ok(nodes.iter().map(|node| text(node, "/metadata/name").to_owned()).collect())
 }
 
-/// A cluster that is all on harmed nodes, its checker elsewhere.
-fn to_be_harmed() -> Value {
+/// A spec whose pods are all on harmed nodes; a checker is elsewhere.
+pub fn on_harmed_nodes(mut spec: Value) -> Value {
     let there = json!({
         "nodeSelector": {HARMED: "yes"},
         "tolerations": [{"key": HARMED, "operator": "Exists"}],
     });
     let roles = ["redis", "sentinel", "frontend", "backend", "control"];
     let templates = roles.map(|role| (role.to_owned(), json!({"podTemplate": there})));
-    small_but(&Value::Object(templates.into_iter().collect()))
+    merge(&mut spec, &Value::Object(templates.into_iter().collect()));
+    spec
+}
+
+/// One after the other, on the same cluster: what one way left behind, the next one meets.
+pub fn nodes_fail_in_every_way(stage: &mut Stage) -> Result<()> {
+    let taba = stage.taba("main", &on_harmed_nodes(small()))?;
+    let checker = stage.checker(&taba)?;
+    a_node_is_cut_off_and_one_is_killed(stage, &taba, &checker)?;
+    every_node_is_drained(stage, &taba, &checker)?;
+    kubelets_die(stage, &taba, &checker)?;
+    a_primary_is_lost_while_name_servers_are_silent(stage, &taba, &checker)?;
+    stage.judge(checker).map(drop)
 }
 
 /// Nothing that Taba needs to serve asks it.
@@ -97,9 +105,7 @@ pub fn the_api_server_dies(stage: &mut Stage) -> Result<()> {
 }
 
 /// Each until its node is not Ready.
-pub fn kubelets_die(stage: &mut Stage) -> Result<()> {
-    let taba = stage.taba("main", &to_be_harmed())?;
-    let checker = stage.checker(&taba)?;
+fn kubelets_die(stage: &mut Stage, taba: &Taba, checker: &Checker) -> Result<()> {
     for node in harmed_nodes()? {
         let moment = checker.now()?;
         let down = Harm::begin(&format!("{node}/kubelet"))?;
@@ -108,15 +114,13 @@ pub fn kubelets_die(stage: &mut Stage) -> Result<()> {
         down.end()?;
         is_ready(&node, true)?;
         taba.settled()?;
-        stage.note(format!("kubelet of {node} away: {}", gap(&checker, moment)?));
+        stage.note(format!("kubelet of {node} away: {}", gap(checker, moment)?));
     }
-    stage.judge(checker).map(drop)
+    Ok(())
 }
 
 /// Each node once in both ways. Where most Sentinels were on it, posts wait until it is back.
-pub fn a_node_is_cut_off_and_one_is_killed(stage: &mut Stage) -> Result<()> {
-    let taba = stage.taba("main", &to_be_harmed())?;
-    let checker = stage.checker(&taba)?;
+fn a_node_is_cut_off_and_one_is_killed(stage: &mut Stage, taba: &Taba, checker: &Checker) -> Result<()> {
     for node in harmed_nodes()? {
         for (way, harm, repair) in [("cut off", "cut", "join"), ("killed", "kill", "start")] {
             let moment = checker.now()?;
@@ -126,17 +130,19 @@ pub fn a_node_is_cut_off_and_one_is_killed(stage: &mut Stage) -> Result<()> {
             harm.end()?;
             is_ready(&node, true)?;
             taba.settled()?;
-            stage.note(format!("{node} with {here} pods {way}: {}", gap(&checker, moment)?));
+            stage.note(format!("{node} with {here} pods {way}: {}", gap(checker, moment)?));
         }
     }
-    stage.judge(checker).map(drop)
+    Ok(())
 }
 
 /// Half of what is asked of name servers gets no answer, as when one of two is gone with its node; and then the primary
 /// goes, for good until others have taken over.
-pub fn a_primary_is_lost_while_name_servers_are_silent(stage: &mut Stage) -> Result<()> {
-    let taba = stage.taba("main", &to_be_harmed())?;
-    let checker = stage.checker(&taba)?;
+fn a_primary_is_lost_while_name_servers_are_silent(
+    stage: &mut Stage,
+    taba: &Taba,
+    checker: &Checker,
+) -> Result<()> {
     let nodes = harmed_nodes()?;
     let deaf: Vec<_> = nodes.iter().map(|node| Harm::of("deafen", node, "hear")).collect::<Result<_>>()?;
     std::thread::sleep(DEAF);
@@ -160,16 +166,13 @@ pub fn a_primary_is_lost_while_name_servers_are_silent(stage: &mut Stage) -> Res
     drop(closed);
     deaf.into_iter().try_for_each(Harm::end)?;
     taba.healed_after(&primary)?;
-    stage.judge(checker)?;
     ensure!(chosen < CHOSEN, "Sentinels waited for name servers");
     Ok(())
 }
 
 /// A volume of this cluster stays on its node, so its pod waits there for the node, and budgets keep a drain from
 /// taking a second one of its kind. What is evicted or refused, nothing may be lost and posts go on.
-pub fn every_node_is_drained(stage: &mut Stage) -> Result<()> {
-    let taba = stage.taba("main", &to_be_harmed())?;
-    let checker = stage.checker(&taba)?;
+fn every_node_is_drained(stage: &mut Stage, taba: &Taba, checker: &Checker) -> Result<()> {
     for node in harmed_nodes()? {
         let moment = checker.now()?;
         let open = Uncordon(node.clone());
@@ -186,9 +189,9 @@ pub fn every_node_is_drained(stage: &mut Stage) -> Result<()> {
         drop(open);
         taba.settled()?;
         let word = if left.is_empty() { "whole".to_owned() } else { format!("but {}", left.len()) };
-        stage.note(format!("{node} drained ({word}) and back: {}", gap(&checker, moment)?));
+        stage.note(format!("{node} drained ({word}) and back: {}", gap(checker, moment)?));
     }
-    stage.judge(checker).map(drop)
+    Ok(())
 }
 
 fn gap(checker: &Checker, moment: Moment) -> Result<String> {

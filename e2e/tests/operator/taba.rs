@@ -101,7 +101,7 @@ pub fn small_but(change: &Value) -> Value {
 }
 
 /// As a merge patch does it.
-fn merge(into: &mut Value, change: &Value) {
+pub fn merge(into: &mut Value, change: &Value) {
     let (Some(object), Some(changes)) = (into.as_object_mut(), change.as_object()) else {
         *into = change.clone();
         return;

@@ -4,19 +4,27 @@ use anyhow::{Result, ensure};
 
 use crate::api::{get, path};
 use crate::bed::Stage;
+use crate::checker::Checker;
 use crate::kill::{delete, pick};
 use crate::kubectl::{kubectl, text};
 use crate::taba::{Pod, Taba, kill, small};
 
-/// A replica's, then the primary's: another member holds everything that was acknowledged.
-pub fn a_lost_volume_is_filled_again(stage: &mut Stage) -> Result<()> {
+/// One after the other, on the same cluster.
+pub fn data_go_away_and_come_back(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
     let checker = stage.checker(&taba)?;
+    a_lost_volume_is_filled_again(stage, &taba, &checker)?;
+    everything_stops_at_once_and_comes_back(stage, &taba, &checker)?;
+    stage.judge(checker).map(drop)
+}
+
+/// A replica's, then the primary's: another member holds everything that was acknowledged.
+fn a_lost_volume_is_filled_again(stage: &mut Stage, taba: &Taba, checker: &Checker) -> Result<()> {
     for (what, victim) in [("a replica", "replica"), ("the primary", "primary")] {
-        let pod = pick(&taba, victim)?;
+        let pod = pick(taba, victim)?;
         let moment = checker.now()?;
         let claim = format!("data-{}", pod.name);
-        let before = volume(&taba, &claim)?;
+        let before = volume(taba, &claim)?;
         kubectl(&[
             "delete",
             "persistentvolumeclaim",
@@ -29,11 +37,11 @@ pub fn a_lost_volume_is_filled_again(stage: &mut Stage) -> Result<()> {
         kill(&[&pod])?;
         delete(&taba.namespace, &pod.name, true)?;
         taba.healed_after(&pod)?;
-        ensure!(volume(&taba, &claim)? != before, "{claim} is the old one");
+        ensure!(volume(taba, &claim)? != before, "{claim} is the old one");
         checker.flows()?;
         stage.note(format!("the volume of {what} was lost: gap {} ms", checker.gap_since(moment)?));
     }
-    stage.judge(checker).map(drop)
+    Ok(())
 }
 
 fn volume(taba: &Taba, claim: &str) -> Result<String> {
@@ -43,9 +51,7 @@ fn volume(taba: &Taba, claim: &str) -> Result<String> {
 
 /// By SIGKILL, after which all pods start again in whatever order, and by deletion, after which all have other
 /// addresses.
-pub fn everything_stops_at_once_and_comes_back(stage: &mut Stage) -> Result<()> {
-    let taba = stage.taba("main", &small())?;
-    let checker = stage.checker(&taba)?;
+fn everything_stops_at_once_and_comes_back(stage: &mut Stage, taba: &Taba, checker: &Checker) -> Result<()> {
     for way in ["killed", "deleted"] {
         let before = taba.pods()?;
         let moment = checker.now()?;
@@ -63,7 +69,7 @@ pub fn everything_stops_at_once_and_comes_back(stage: &mut Stage) -> Result<()> 
         checker.flows()?;
         stage.note(format!("all pods {way} at once: gap {} ms", checker.gap_since(moment)?));
     }
-    stage.judge(checker).map(drop)
+    Ok(())
 }
 
 fn keeps_name(pod: &Pod) -> bool {

@@ -45,6 +45,8 @@ pub(super) struct Core {
     pub outvoted: Option<Millis>,
     /// Since when the member that Sentinels name is not known to be open.
     pub leaderless: Option<Millis>,
+    /// Since when a copy that may begin has nobody known to be open to begin from.
+    pub unserved: Option<Millis>,
     /// The highest term heard of.
     pub known_term: u64,
     /// Elections that failed in a row, and when the next may begin.
@@ -77,6 +79,7 @@ impl Core {
             preferred: None,
             outvoted: None,
             leaderless: None,
+            unserved: None,
             known_term: 0,
             failures: 0,
             elect_after: 0,

@@ -19,6 +19,8 @@ pub struct Observed {
     pub offset: u64,
     /// Its replicas, as primary.
     pub replicas: Vec<ReplicaLine>,
+    /// A copy of another's data is on its way to it.
+    pub copying: bool,
     /// It reads a copy from disk or network, so its data are not there.
     pub loading: bool,
     /// Everything in memory is in the append-only file, or on its way there.
@@ -74,6 +76,7 @@ impl Observed {
                 info.number("slave_repl_offset")
             },
             replicas: info.replicas().collect(),
+            copying: info.is_set("master_sync_in_progress"),
             loading: info.is_set("loading") || info.is_set("async_loading"),
             aof_holds_all: info.is_set("aof_enabled")
                 && !rewriting
