@@ -48,27 +48,26 @@ pub fn campaign_programs() -> PathBuf {
     optimised_programs().unwrap_or_else(|| cluster_programs().to_owned())
 }
 
-/// The folder of `taba` and `taba-keeper` with known defects in them, which `TABA_MUTANT` turns on. They are
-/// kept apart, so that nobody runs them by mistake.
+/// The folder of `taba` and `taba-keeper` with known defects in them, which `TABA_MUTANT` turns on: those that
+/// `cargo xtask test` built with optimisation, if it runs the test. They are kept apart, so that nobody runs them by mistake.
 ///
 /// # Panics
 /// If they cannot be built.
 #[must_use]
 pub fn mutant_programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| build_mutants().expect("programs with defects can be built"))
+    FOLDER.get_or_init(|| {
+        let optimised = std::env::var_os("TABA_MUTANT_PROGRAMS").map(PathBuf::from);
+        optimised.unwrap_or_else(|| build_mutants().expect("programs with defects can be built"))
+    })
 }
 
-/// How many runs of [`campaign_programs`] go on at a time: one waits more than it works if they are optimised.
+/// How many runs of [`campaign_programs`] or of [`mutant_programs`] go on at a time: one waits more than it works if they
+/// are optimised.
 #[must_use]
 pub fn campaign_lanes() -> usize {
-    if optimised_programs().is_some() { lanes() + lanes().div_ceil(2) } else { lanes() }
-}
-
-/// How many runs of programs that are not optimised go on at a time.
-#[must_use]
-pub fn lanes() -> usize {
-    std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4)
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
+    if optimised_programs().is_some() { cores + cores.div_ceil(2) } else { cores }
 }
 
 fn optimised_programs() -> Option<PathBuf> {

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
 use taba_e2e::lab::fault::Kind;
 use taba_e2e::lab::report::Outcome;
-use taba_e2e::process::{lanes, mutant_programs};
+use taba_e2e::process::{campaign_lanes, mutant_programs};
 use taba_e2e::rng::seed;
 
 /// Within so many runs each defect must be seen.
@@ -51,7 +51,7 @@ fn defects_are_caught_within_fifty_runs() {
     let next = || waiting.lock().expect("no lane panics here").next();
     // Beside each other, for where one is caught nothing more is to be run.
     std::thread::scope(|scope| {
-        for _ in 0..lanes() {
+        for _ in 0..campaign_lanes() {
             scope.spawn(|| {
                 while let Some((mutant, kind)) = next() {
                     is_caught(lab, mutant, *kind);

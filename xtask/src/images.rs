@@ -134,14 +134,24 @@ fn build(names: &[Name], quick: bool) -> Result<()> {
     if programs.is_empty() { Ok(()) } else { taba::build(quick, &programs) }
 }
 
-/// Builds what the images for tests hold, for campaigns of faults; gives the folder.
+/// The folders of programs for campaigns of faults.
+pub struct Campaign {
+    /// What the images for tests hold.
+    pub programs: PathBuf,
+    /// The same with known defects, which a variable of the environment turns on.
+    pub mutants: PathBuf,
+}
+
+/// Builds what campaigns of faults run.
 ///
 /// # Errors
 /// If they cannot be built.
-pub fn campaign_programs() -> Result<PathBuf> {
-    // All packages, for what they share would be compiled once more for fewer.
+pub fn campaign() -> Result<Campaign> {
+    // All packages both times, for what they share would be compiled once more for fewer.
+    let programs: Vec<_> = Name::ALL.iter().flat_map(|name| name.programs()).copied().collect();
+    let mutants = taba::build_mutants(true, &programs)?;
     build(&Name::ALL, true)?;
-    Ok(taba::folder(true))
+    Ok(Campaign { programs: taba::folder(true), mutants })
 }
 
 /// Makes the archive of an image.

@@ -13,13 +13,14 @@ mod deny;
 mod report;
 mod tally;
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::cluster;
+use crate::images::{self, Campaign};
 use crate::process;
 use crate::system::{self, C_COMPILER, LAB, Program, REDIS};
 use report::{Outcome, Report};
@@ -109,7 +110,7 @@ impl Stage {
             Self::Clippy => clippy(),
             Self::Docs => docs(),
             Self::Deny => deny::run(),
-            Self::Tests => tests(&LAB, &[], Some(crate::images::campaign_programs()?)),
+            Self::Tests => tests(&LAB, &[], Some(&images::campaign()?)),
             Self::Doctests => doctests(),
             Self::Fuzz => fuzz_replay(),
             Self::Chart => chart(),
@@ -181,11 +182,18 @@ fn docs() -> Result<Outcome> {
     Ok(Outcome::default())
 }
 
+/// Tests at a time in a program of tests, for each core: many wait for real Redis and Sentinels to notice something.
+const TESTS_A_CORE: usize = 3;
+
 /// Servers and keepers are tested against real Redis. Campaigns of faults run what is in `campaign`.
-fn tests(programs: &[Program], selection: &[&str], campaign: Option<PathBuf>) -> Result<Outcome> {
+fn tests(programs: &[Program], selection: &[&str], campaign: Option<&Campaign>) -> Result<Outcome> {
     system::ensure_programs(programs)?;
     let mut test = process::cargo();
-    test.envs(campaign.map(|folder| ("TABA_CAMPAIGN_PROGRAMS", folder)));
+    if let Some(campaign) = campaign {
+        test.env("TABA_CAMPAIGN_PROGRAMS", &campaign.programs).env("TABA_MUTANT_PROGRAMS", &campaign.mutants);
+    }
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    test.env("RUST_TEST_THREADS", (cores * TESTS_A_CORE).to_string());
     test.args(["test", "--locked", "--no-fail-fast", "--workspace"]).args(selection);
     count(test.args(["--lib", "--bins", "--tests", "--examples"]))
 }

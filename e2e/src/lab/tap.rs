@@ -23,14 +23,26 @@ use super::net;
 /// How long the far side gets to answer a connection.
 const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 
+/// A marked request of so many bytes or more carries states: all others are names and numbers.
+const STATES_BYTES: usize = 1024;
+
+/// Whether requests wait.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Hold {
+    None,
+    /// From the next one on that carries states.
+    Soon,
+    All,
+}
+
 /// A tap.
 #[derive(Debug)]
 pub struct Tap {
     /// Replies still to be lost.
     armed: AtomicUsize,
     lost: AtomicUsize,
-    /// Whether requests wait, and word that they need no longer.
-    held: (Mutex<bool>, Condvar),
+    /// Whether requests wait, and word that this has changed.
+    hold: (Mutex<Hold>, Condvar),
     /// A request is one whose bytes hold one of these.
     marks: &'static [&'static [u8]],
 }
@@ -49,7 +61,7 @@ impl Tap {
         let tap = Arc::new(Self {
             armed: AtomicUsize::new(0),
             lost: AtomicUsize::new(0),
-            held: (Mutex::new(false), Condvar::new()),
+            hold: (Mutex::new(Hold::None), Condvar::new()),
             marks,
         });
         let address = host.address();
@@ -86,15 +98,33 @@ impl Tap {
         self.lost.load(Ordering::SeqCst)
     }
 
-    /// Holds requests back, or passes on what waits and all that comes.
-    pub fn hold(&self, held: bool) {
-        *self.held.0.lock().unwrap_or_else(PoisonError::into_inner) = held;
-        self.held.1.notify_all();
+    /// Holds back the next request that carries states and all that come after it; whether one came within `patience`.
+    pub fn hold(&self, patience: Duration) -> bool {
+        self.set_hold(Hold::Soon);
+        let hold = self.hold.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let until = self.hold.1.wait_timeout_while(hold, patience, |hold| *hold != Hold::All);
+        let (hold, _) = until.unwrap_or_else(PoisonError::into_inner);
+        *hold == Hold::All
     }
 
-    fn wait_while_held(&self) {
-        let held = self.held.0.lock().unwrap_or_else(PoisonError::into_inner);
-        drop(self.held.1.wait_while(held, |held| *held).unwrap_or_else(PoisonError::into_inner));
+    /// Passes on what waits and all that comes.
+    pub fn let_go(&self) {
+        self.set_hold(Hold::None);
+    }
+
+    fn set_hold(&self, hold: Hold) {
+        *self.hold.0.lock().unwrap_or_else(PoisonError::into_inner) = hold;
+        self.hold.1.notify_all();
+    }
+
+    fn wait_while_held(&self, carries_states: bool) {
+        let mut hold = self.hold.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if *hold == Hold::Soon && carries_states {
+            *hold = Hold::All;
+            self.hold.1.notify_all();
+        }
+        let free = self.hold.1.wait_while(hold, |hold| *hold == Hold::All);
+        drop(free.unwrap_or_else(PoisonError::into_inner));
     }
 
     fn accept(self: &Arc<Self>, listener: &TcpListener, from: Ipv4Addr) {
@@ -126,13 +156,14 @@ impl Tap {
         let mut bytes = vec![0; 64 << 10];
         while let Ok(count @ 1..) = near.read(&mut bytes) {
             let request = &bytes[..count];
-            if self.marks.iter().any(|mark| memchr::memmem::find(request, mark).is_some()) {
+            let is_marked = self.marks.iter().any(|mark| memchr::memmem::find(request, mark).is_some());
+            if is_marked {
                 let take = |left: usize| left.checked_sub(1);
                 if self.armed.fetch_update(Ordering::SeqCst, Ordering::SeqCst, take).is_ok() {
                     poisoned.store(true, Ordering::SeqCst);
                 }
             }
-            self.wait_while_held();
+            self.wait_while_held(is_marked && count >= STATES_BYTES);
             if far.write_all(request).is_err() {
                 break;
             }

@@ -19,14 +19,7 @@ pub const IMAGE: Image<'static> = super::image(super::TABA, &["/usr/local/bin/ta
 /// Builds programs (each with its package) linked to nothing, so that they run in any image: the keeper is copied
 /// into that of Redis.
 pub fn build(quick: bool, programs: &[(&str, &str)]) -> Result<()> {
-    system::ensure_programs(&[C_COMPILER, MUSL_COMPILER])?;
-    system::ensure_target(TARGET)?;
-    let mut build = process::cargo();
-    build.args(["build", "--locked", "--target", TARGET, "--profile", profile(quick)]);
-    for (program, package) in programs {
-        build.args(["--package", package, "--bin", program]);
-    }
-    process::run(&mut build)?;
+    compile(quick, programs, &[])?;
     for (program, _) in programs {
         let program = folder(quick).join(program);
         let headers = process::output(process::program("readelf").arg("--program-headers").arg(&program))?;
@@ -35,6 +28,28 @@ pub fn build(quick: bool, programs: &[(&str, &str)]) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// Builds `programs`, keeps those that have known defects in `<folder>/mutants`, and gives the folder. To be called before
+/// [`build`], which then leaves programs without defects where cargo puts them.
+pub fn build_mutants(quick: bool, programs: &[(&str, &str)]) -> Result<PathBuf> {
+    compile(quick, programs, &["--features", "taba-server/mutants,taba-keeper/mutants"])?;
+    let mutants = folder(quick).join("mutants");
+    for program in ["taba", "taba-keeper"] {
+        archive::copy(&folder(quick).join(program), &mutants.join(program))?;
+    }
+    Ok(mutants)
+}
+
+fn compile(quick: bool, programs: &[(&str, &str)], features: &[&str]) -> Result<()> {
+    system::ensure_programs(&[C_COMPILER, MUSL_COMPILER])?;
+    system::ensure_target(TARGET)?;
+    let mut build = process::cargo();
+    build.args(["build", "--locked", "--target", TARGET, "--profile", profile(quick)]).args(features);
+    for (program, package) in programs {
+        build.args(["--package", package, "--bin", program]);
+    }
+    process::run(&mut build)
 }
 
 /// Where cargo puts the programs.

@@ -71,18 +71,22 @@ impl Scene {
         host.set_link(Link::default())
     }
 
-    /// Holds back what a backend sends until others own its vbuckets and have committed; kills these, and lets it go.
+    /// Holds back a commit, and whatever a backend sends after it, until others own its vbuckets and have committed; kills
+    /// these, and lets it go.
     pub(super) fn late_commit(&self, length: Duration, rng: &mut Rng) -> Result<()> {
         let backends = &self.cluster.backends[..self.cluster.size.backends];
         let late = index(backends.len(), rng);
         let others: Vec<_> = (0..backends.len()).filter(|at| *at != late).map(|at| &backends[at]).collect();
         self.note(format!("hold what {} sends", backends[late].name()));
-        self.taps[late].hold(true);
+        if !self.taps[late].hold(REPLY_PATIENCE) {
+            self.taps[late].let_go();
+            bail!("no commit came that could be late");
+        }
         std::thread::sleep(length.clamp(LATE_MIN, LATE_MAX));
         self.note("kill the other backends");
         let killed = others.iter().try_for_each(|other| other.kill(false));
         self.note(format!("let go what {} sent", backends[late].name()));
-        self.taps[late].hold(false);
+        self.taps[late].let_go();
         killed?;
         std::thread::sleep(moment(1000, rng));
         others.iter().try_for_each(|other| other.start())
