@@ -1,60 +1,32 @@
 //! The test cluster itself: what Taba's tests on Kubernetes take for granted.
 //!
 //! Needs root and minutes, so it is built only with the feature `kubernetes`, by `cargo xtask test
-//! kubernetes`. One test, since there is one cluster on a machine and its parts need it in turn.
+//! kubernetes`. That runs each test by itself, since there is one cluster on a machine: the first before there is one, the
+//! second on the one that all other tests use as well, the third when that one was brought down.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
-use taba_e2e::runner::{run, xtask};
+use taba_e2e::runner::{Cluster, run, xtask};
 
 const PATIENCE: Duration = Duration::from_secs(180);
 const MANIFEST: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/smoke.yaml");
 
 const POLICIES: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/kubernetes/policies.yaml");
 
-/// Removes the cluster, also after a failed assertion.
-struct Cluster;
-
-impl Drop for Cluster {
-    fn drop(&mut self) {
-        let _ = xtask(&["down"]).status();
-    }
-}
-
-#[test]
-fn a_cluster_serves_pods_names_volumes_and_figures_and_leaves_no_trace() -> Result<()> {
-    let before = Traces::look()?;
-    ensure!(!Path::new("/var/lib/taba-cluster").exists(), "a cluster is up: run `cargo xtask down` first");
-    let cluster = Cluster;
-    killed_half_way_leaves_no_trace(&before)?;
-
-    run(&["up", "--nodes", "2"])?;
-    let (first, second) = (run(&["kubectl", "get", "pods", "-A", "-o", "name"])?, {
-        run(&["up", "--nodes", "2"])?;
-        run(&["kubectl", "get", "pods", "-A", "-o", "name"])?
-    });
-    assert_eq!(first, second, "a second `up` changes nothing");
-
-    two_nodes_are_ready()?;
-    run(&["kubectl", "apply", "--filename", MANIFEST])?;
-    a_service_answers_by_name_from_both_nodes()?;
-    a_policy_is_enforced_on_both_nodes()?;
-    a_claim_is_bound_and_keeps_what_is_written()?;
-    figures_of_nodes_are_there()?;
-    nothing_outside_can_be_reached()?;
-    run(&["helm", "list", "--all-namespaces"])?;
-
-    drop(cluster);
-    no_trace_since(&before)
-}
+/// What there was before the first cluster, as the third test needs it.
+const BEFORE: &str = concat!(env!("CARGO_TARGET_TMPDIR"), "/traces-before.json");
 
 /// The control plane is up and the first node's containerd runs: the worst moment to die.
-fn killed_half_way_leaves_no_trace(before: &Traces) -> Result<()> {
+#[test]
+fn killed_half_way_a_cluster_leaves_no_trace() -> Result<()> {
+    ensure!(!Path::new("/var/lib/taba-cluster").exists(), "a cluster is up: run `cargo xtask down` first");
+    let before = Traces::look()?;
+    fs::write(BEFORE, serde_json::to_vec(&before.0)?)?;
     let mut up = Killed(xtask(&["up"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn()?);
     wait_until("a node's containerd", || {
         ensure!(up.0.try_wait()?.is_none(), "`up` ended too soon");
@@ -62,13 +34,43 @@ fn killed_half_way_leaves_no_trace(before: &Traces) -> Result<()> {
     })?;
     drop(up);
     run(&["down"])?;
-    no_trace_since(before)
+    no_trace_since(&before)
 }
 
-fn two_nodes_are_ready() -> Result<()> {
+/// After all that other tests did to it.
+#[test]
+fn brought_down_a_cluster_leaves_no_trace() -> Result<()> {
+    let before = fs::read(BEFORE).context("read what the first test saw")?;
+    fs::remove_file(BEFORE)?;
+    no_trace_since(&Traces(serde_json::from_slice(&before)?))
+}
+
+#[test]
+fn a_cluster_serves_pods_names_volumes_and_figures() -> Result<()> {
+    let _cluster = Cluster::ensure()?;
+    let pods = || run(&["kubectl", "get", "pods", "-A", "-o", "name"]);
+    let first = pods()?;
+    run(&["up", "--nodes", "4"])?;
+    assert_eq!(first, pods()?, "a second `up` changes nothing");
+
+    four_nodes_are_ready()?;
+    run(&["kubectl", "apply", "--filename", MANIFEST])?;
+    a_service_answers_by_name_from_both_nodes()?;
+    a_policy_is_enforced_on_both_nodes()?;
+    a_claim_is_bound_and_keeps_what_is_written()?;
+    figures_of_nodes_are_there()?;
+    nothing_outside_can_be_reached()?;
+    run(&["helm", "list", "--all-namespaces"])?;
+    // Others come after it.
+    run(&["kubectl", "delete", "--filename", MANIFEST, "--wait=false"])?;
+    run(&["kubectl", "delete", "pvc", "--all", "--wait=false"])?;
+    run(&["kubectl", "label", "namespace", "default", "web-"]).map(drop)
+}
+
+fn four_nodes_are_ready() -> Result<()> {
     let path = r#"{range .items[*]}{.metadata.name}={.status.conditions[?(@.type=="Ready")].status} {end}"#;
     let ready = run(&["kubectl", "get", "nodes", "-o", &format!("jsonpath={path}")])?;
-    assert_eq!(ready.trim(), "node1=True node2=True");
+    assert_eq!(ready.trim(), "node1=True node2=True node3=True node4=True");
     Ok(())
 }
 
@@ -136,7 +138,7 @@ fn a_claim_is_bound_and_keeps_what_is_written() -> Result<()> {
 
 fn figures_of_nodes_are_there() -> Result<()> {
     let top = run(&["kubectl", "top", "nodes", "--no-headers"])?;
-    assert_eq!(top.lines().filter(|line| line.contains("Mi")).count(), 2, "{top}");
+    assert_eq!(top.lines().filter(|line| line.contains("Mi")).count(), 4, "{top}");
     Ok(())
 }
 
@@ -157,29 +159,26 @@ fn rolled_out(what: &str) -> Result<String> {
     })
 }
 
-/// What a cluster could leave behind.
+/// What a cluster could leave behind, by kind.
 #[derive(Debug, PartialEq, Eq)]
-struct Traces {
-    mounts: BTreeSet<String>,
-    interfaces: BTreeSet<String>,
-    rules: String,
-    settings: Vec<String>,
-}
+struct Traces(BTreeMap<String, BTreeSet<String>>);
 
 impl Traces {
     fn look() -> Result<Self> {
         let mounts = fs::read_to_string("/proc/self/mounts")?.lines().map(str::to_owned).collect();
         let interfaces = fs::read_dir("/sys/class/net")?.flatten();
+        let interfaces = interfaces.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect();
         let rules = Command::new("iptables-save").output().context("iptables-save")?;
         let rules = String::from_utf8(rules.stdout)?;
-        Ok(Self {
-            mounts,
-            interfaces: interfaces.map(|entry| entry.file_name().to_string_lossy().into_owned()).collect(),
-            rules: rules.lines().filter(|line| !line.starts_with('#')).collect::<Vec<_>>().join("\n"),
-            settings: ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"]
-                .map(|name| fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default())
-                .to_vec(),
-        })
+        let rules = rules.lines().filter(|line| !line.starts_with('#')).map(str::to_owned).collect();
+        let settings = ["vm/overcommit_memory", "kernel/panic", "kernel/panic_on_oops"];
+        let settings = settings.map(|name| {
+            let value = fs::read_to_string(format!("/proc/sys/{name}")).unwrap_or_default();
+            format!("{name}={value}")
+        });
+        let kinds: [(&str, BTreeSet<String>); 4] =
+            [("mounts", mounts), ("interfaces", interfaces), ("rules", rules), ("settings", settings.into())];
+        Ok(Self(kinds.into_iter().map(|(kind, traces)| (kind.to_owned(), traces)).collect()))
     }
 }
 

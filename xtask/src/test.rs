@@ -217,38 +217,41 @@ fn chart() -> Result<Outcome> {
     count(process::cargo().arg("test").args(selection).env("TABA_HELM", helm))
 }
 
-/// The tests that need a cluster, in the order they run: the last one fills it.
-const ON_A_CLUSTER: [&str; 3] = ["admission", "chart", "operator"];
+/// The tests that need a cluster, in the order they run, and words for them: the last one fills it.
+const ON_A_CLUSTER: [(&str, &[&str]); 4] =
+    [("kubernetes", &["serves"]), ("admission", &[]), ("chart", &[]), ("operator", &[])];
 
-/// The test of the cluster itself, which starts and removes it; then one cluster for all others.
+/// One cluster for all tests, and the tests of how it comes and goes around them.
 fn kubernetes(runner: &Path) -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
     // Built first, so that the tests' own waits do not count it.
     cluster::prepare().context("NOT RUN")?;
     let mut outcome = Outcome::default();
     if cluster::is_up() {
-        let note =
-            "the test cluster itself: one is up, which is used and left as it is; `cargo xtask down` first";
+        let note = "that a cluster leaves no trace: one is up, which is used and left as it is; \
+                    `cargo xtask down` first";
         outcome.notes.push(note.to_owned());
         on_a_cluster(runner, &mut outcome)?;
         return Ok(outcome);
     }
-    run_e2e("kubernetes", runner, &mut outcome)?;
+    run_e2e("kubernetes", &["half_way"], runner, &mut outcome)?;
     cluster::up(&cluster::Options { nodes: Some(4), ..cluster::Options::default() })?;
     let ran = on_a_cluster(runner, &mut outcome);
     cluster::down().and(ran)?;
+    run_e2e("kubernetes", &["brought_down"], runner, &mut outcome)?;
     Ok(outcome)
 }
 
 fn on_a_cluster(runner: &Path, outcome: &mut Outcome) -> Result<()> {
-    ON_A_CLUSTER.iter().try_for_each(|test| run_e2e(test, runner, outcome))
+    ON_A_CLUSTER.iter().try_for_each(|(test, words)| run_e2e(test, words, runner, outcome))
 }
 
 /// Runs a test program, which drives the cluster with `runner`, whatever came of those before.
-fn run_e2e(test: &str, runner: &Path, outcome: &mut Outcome) -> Result<()> {
+fn run_e2e(test: &str, words: &[&str], runner: &Path, outcome: &mut Outcome) -> Result<()> {
     let begin = Instant::now();
-    let one = count(e2e(test).env("TABA_XTASK", runner))?;
-    eprintln!("== kubernetes, {test}: {} in {:.1} s", one.word(), begin.elapsed().as_secs_f64());
+    let one = count(e2e(test).env("TABA_XTASK", runner).arg("--").args(words))?;
+    let part = words.join(" ");
+    eprintln!("== kubernetes, {test} {part}: {} in {:.1} s", one.word(), begin.elapsed().as_secs_f64());
     outcome.tally.add(one.tally);
     if let Some(failure) = one.failure {
         let before = outcome.failure.take().map(|before| format!("{before}; ")).unwrap_or_default();

@@ -24,26 +24,30 @@ import (
 	"sigs.k8s.io/kube-network-policies/pkg/networkpolicy"
 )
 
-// The engine writes its rules anew whenever a pod changes, and this name, longer than the kernel takes, has it refuse
-// them as a whole. Refused one by one, the chains that they are in would come and go, and with each chain that goes the
-// kernel drops all packets that wait for a verdict: on a busy machine names were asked for in vain for seconds.
+// The engine writes its rules when it starts, and anew whenever a pod of its node changes. This name, longer than the
+// kernel takes, has it refuse them as a whole. Refused one by one, the chains that they are in would come and go, and with
+// each chain that goes the kernel drops all packets that wait for a verdict: on a busy machine names were asked for in
+// vain for seconds.
 var noTable = strings.Repeat("-", 256)
+
+// The node whose pods the engine writes rules for; nothing else asks. All of them would be worked out for each change of
+// a pod, to be refused: with a hundred pods a sixth of the work of the whole cluster.
+const noNode = "-"
 
 // The number of the kernel's queue. Queues belong to a network namespace, so all nodes may use one.
 const queue = 100
 
 func main() {
 	kubeconfig := flag.String("kubeconfig", "", "how to reach the API server")
-	node := flag.String("node", "", "the name of this node")
 	pods := flag.String("pods", "", "the network of all pods")
 	flag.Parse()
-	if err := run(*kubeconfig, *node, *pods); err != nil {
+	if err := run(*kubeconfig, *pods); err != nil {
 		fmt.Fprintln(os.Stderr, "error:", err)
 		os.Exit(1)
 	}
 }
 
-func run(kubeconfig, node, pods string) error {
+func run(kubeconfig, pods string) error {
 	ctx, cancel := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer cancel()
 	config, err := clientcmd.BuildConfigFromFlags("", kubeconfig)
@@ -65,7 +69,7 @@ func run(kubeconfig, node, pods string) error {
 		nil, nil, nil, nil,
 		// It looks for the container runtime's plugin socket, which is not there, and goes on. Told not to look, this
 		// release crashes at the first packet of an address that no pod has.
-		networkpolicy.Config{NodeName: node, QueueID: queue, NFTableName: noTable},
+		networkpolicy.Config{NodeName: noNode, QueueID: queue, NFTableName: noTable},
 	)
 	if err != nil {
 		return fmt.Errorf("make the engine: %w", err)

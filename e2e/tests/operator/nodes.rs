@@ -24,7 +24,7 @@ const DEAF: Duration = Duration::from_secs(10);
 /// A Sentinel that waited for a name server does nothing for 30 s.
 const CHOSEN: Duration = Duration::from_secs(20);
 /// How long a drain may take; what it cannot evict by then, it must not.
-const DRAIN: &str = "--timeout=40s";
+const DRAIN: &str = "--timeout=30s";
 
 /// Marks nodes that are harmed: only pods of scenarios that harm them go there, so that all others may run meanwhile.
 pub const HARMED: &str = "example.org/harmed";

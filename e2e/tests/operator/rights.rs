@@ -8,7 +8,7 @@ use crate::api::{list, path};
 use crate::bed::Stage;
 use crate::client::Client;
 use crate::kubectl::{apply, text};
-use crate::taba::{REDIS_IMAGE, Taba, small};
+use crate::taba::{Pod, REDIS_IMAGE, Taba, small};
 
 pub fn pods_may_nothing_and_reach_only_what_they_need(stage: &mut Stage) -> Result<()> {
     let outside = format!("{}-outside", stage.namespace());
@@ -80,16 +80,23 @@ fn their_accounts_may_nothing(taba: &Taba) -> Result<()> {
 }
 
 fn strangers_reach_frontends_alone(taba: &Taba, stranger: &Client) -> Result<()> {
-    for pod in taba.pods()? {
-        let ports: &[u16] = match pod.component.as_str() {
-            "redis" => &[6379, 8400],
-            "sentinel" => &[26379],
-            _ => &[8300],
-        };
-        for port in ports {
-            let reached = stranger.reaches(&pod.ip, *port)?;
-            ensure!(reached == (pod.component == "frontend"), "{} port {port}: reached {reached}", pod.name);
-        }
-    }
-    Ok(())
+    let pods = taba.pods()?;
+    // All at once, for silence takes its time.
+    std::thread::scope(|scope| {
+        let tried: Vec<_> = pods.iter().map(|pod| scope.spawn(|| is_as_allowed(pod, stranger))).collect();
+        tried.into_iter().try_for_each(|tried| tried.join().expect("no thread panics"))
+    })
+}
+
+fn is_as_allowed(pod: &Pod, stranger: &Client) -> Result<()> {
+    let ports: &[u16] = match pod.component.as_str() {
+        "redis" => &[6379, 8400],
+        "sentinel" => &[26379],
+        _ => &[8300],
+    };
+    ports.iter().try_for_each(|port| {
+        let reached = stranger.reaches(&pod.ip, *port)?;
+        ensure!(reached == (pod.component == "frontend"), "{} port {port}: reached {reached}", pod.name);
+        Ok(())
+    })
 }

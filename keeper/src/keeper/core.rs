@@ -45,7 +45,7 @@ pub(super) struct Core {
     pub outvoted: Option<Millis>,
     /// Since when the member that Sentinels name is not known to be open.
     pub leaderless: Option<Millis>,
-    /// Since when a copy that may begin has nobody known to be open to begin from.
+    /// Since when there is no link, and whom this member follows is not known to be open.
     pub unserved: Option<Millis>,
     /// The highest term heard of.
     pub known_term: u64,

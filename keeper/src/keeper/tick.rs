@@ -26,8 +26,8 @@ const PING_SECS: u64 = 1;
 /// The same while the replication offset must stand still.
 pub(super) const PING_NEVER_SECS: u64 = 86_400;
 
-/// How long a member that may begin to copy waits for whom to copy from. One that waits cannot be promoted, so it is less
-/// than Sentinel takes to replace a primary that is gone.
+/// How long a member without its link waits for whom it follows. Less than Sentinel takes to replace a primary that is
+/// gone, for one that waits may be of no use to it.
 const UNSERVED_MS: Millis = 2_000;
 
 /// How often a position is noted: longer than Redis takes to put a write on disk, which is 1 s, and 2 s more
@@ -58,7 +58,7 @@ impl Keeper {
         self.note_start(core)?;
         self.notice_demotion(core).await?;
         self.refuse_strangers(core).await?;
-        self.give_up_copy(core).await?;
+        self.give_up_link(core).await?;
         self.settle(core).await?;
         self.set_right(core).await?;
         if core.open.is_some() {
@@ -160,20 +160,22 @@ impl Keeper {
         Ok(())
     }
 
-    /// A primary that is gone before copies of its term began leaves members that may be overwritten, which nobody may
-    /// promote. Whoever follows nobody has what it had, and goes on from there if the primary comes back.
-    async fn give_up_copy(&self, core: &mut Core) -> Result<(), KeeperError> {
+    /// Follows nobody where the primary is gone. If a copy was to begin, this member might have been overwritten, and
+    /// nobody may promote it; now it has what it had. If not, its Redis looks the primary's name up again and again, and
+    /// stands still each time until a name server answers, for a link that could not come up. It follows again, and goes
+    /// on from where it was, once this or another primary is open.
+    async fn give_up_link(&self, core: &mut Core) -> Result<(), KeeperError> {
         let Some(observed) = &core.observed else { return Ok(()) };
         let now = self.now();
         let is_open = |member: &Address| {
             self.view.read().peers(now).iter().any(|peer| peer.address == *member && peer.open.is_some())
         };
-        let waits = observed.is_armed() && !observed.copying && !observed.loading;
-        let is_unserved =
-            waits && observed.following.as_ref().is_some_and(|member| !observed.link_up && !is_open(member));
+        let waits = !observed.link_up && !observed.copying && !observed.loading;
+        let is_gone = |member: &Address| *member != Address::nobody() && !is_open(member);
+        let is_unserved = waits && observed.following.as_ref().is_some_and(is_gone);
         core.unserved = if is_unserved { core.unserved.or(Some(now)) } else { None };
         if core.unserved.is_some_and(|since| now.saturating_sub(since) > UNSERVED_MS) {
-            tracing::warn!(following = ?observed.following, "gone before the copy began, cut");
+            tracing::warn!(following = ?observed.following, "gone, cut");
             core.unserved = None;
             self.local.follow_nobody().await?;
             self.look(core).await?;

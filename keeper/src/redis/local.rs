@@ -9,7 +9,9 @@ use redis::aio::MultiplexedConnection;
 use redis::{
     AsyncConnectionConfig, Client, Cmd, ConnectionAddr, ConnectionInfo, IntoConnectionInfo, RedisError,
 };
-use redis::{ErrorKind, FromRedisValue, RedisConnectionInfo, Script, ServerErrorKind, cmd, pipe};
+use redis::{
+    ErrorKind, FromRedisValue, RedisConnectionInfo, RedisResult, Script, ServerErrorKind, cmd, pipe,
+};
 use thiserror::Error;
 use tokio::sync::Mutex;
 
@@ -103,6 +105,10 @@ pub struct Local {
     in_sync: Script,
 }
 
+/// What a look brings: `INFO`, settings, the shard's hash, how many keys. The last two are refused while data are read.
+type Look =
+    (RedisResult<String>, RedisResult<Vec<String>>, RedisResult<Vec<Option<String>>>, RedisResult<u64>);
+
 /// What `Observed` reads; all of `INFO` takes a primary more than twice as long, several times a second.
 const INFO_SECTIONS: [&str; 5] = ["server", "memory", "persistence", "stats", "replication"];
 
@@ -128,29 +134,32 @@ impl Local {
         })
     }
 
-    /// Looks at everything a decision needs.
+    /// Looks at everything a decision needs, in one round trip, because it is several times a second.
     pub async fn observe(&self) -> Result<Observed> {
-        let info: String = self.commands.query("read INFO", cmd("INFO").arg(&INFO_SECTIONS)).await?;
-        let settings: Vec<String> =
-            self.commands.query("read settings", cmd("CONFIG").arg("GET").arg(&SETTINGS)).await?;
+        let mut look = pipe();
+        look.cmd("INFO").arg(&INFO_SECTIONS);
+        look.cmd("CONFIG").arg("GET").arg(&SETTINGS);
+        look.cmd("HMGET").arg(SHARD_KEY).arg(&FIELDS);
+        look.cmd("DBSIZE").ignore_errors();
+        let outcome = async { look.query_async(&mut self.commands.connection().await?).await }.await;
+        let (info, settings, shard, keys): Look = self.commands.checked("look at it", outcome).await?;
+        let said = |attempted| move |source| LocalError { attempted, source };
+        let (info, settings) = (info.map_err(said("read INFO"))?, settings.map_err(said("read settings"))?);
         let setting = |name: &str| {
             let pair = settings.chunks_exact(2).find(|pair| pair[0] == name);
             pair.map(|pair| pair[1].clone()).unwrap_or_default()
         };
-        let loads = match self.data().await {
-            Ok((shard, empty)) => return Ok(Observed::new(&info, &setting, shard, empty)),
-            Err(error) if error.is_loading() => error,
-            Err(error) => return Err(error),
-        };
-        tracing::trace!(%loads, "redis reads its data");
-        Ok(Observed { loading: true, ..Observed::new(&info, &setting, None, false) })
-    }
-
-    async fn data(&self) -> Result<(Option<ShardHash>, bool)> {
-        let values: Vec<Option<String>> =
-            self.commands.query("read the shard's hash", cmd("HMGET").arg(SHARD_KEY).arg(&FIELDS)).await?;
-        let keys: u64 = self.commands.query("count keys", &cmd("DBSIZE")).await?;
-        Ok((ShardHash::from_values(&values), keys == 0))
+        let data = shard
+            .map_err(said("read the shard's hash"))
+            .and_then(|values| Ok((ShardHash::from_values(&values), keys.map_err(said("count keys"))? == 0)));
+        match data {
+            Ok((shard, empty)) => Ok(Observed::new(&info, &setting, shard, empty)),
+            Err(error) if error.is_loading() => {
+                tracing::trace!(%error, "redis reads its data");
+                Ok(Observed { loading: true, ..Observed::new(&info, &setting, None, false) })
+            }
+            Err(error) => Err(error),
+        }
     }
 
     async fn set(&self, attempted: &'static str, settings: &[(&str, &str)]) -> Result<()> {

@@ -33,7 +33,7 @@ use crate::leader::NotLeader;
 const PASS_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Time between two passes, so that a hundred pods that start make some passes and not a hundred.
-const REST: Duration = Duration::from_millis(400);
+const REST: Duration = Duration::from_secs(1);
 
 /// The next look at a cluster where something was just done.
 const SOON: Duration = Duration::from_secs(1);

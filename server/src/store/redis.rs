@@ -21,6 +21,7 @@ mod changes;
 mod lane;
 mod link;
 mod metrics;
+mod names;
 mod options;
 mod reply;
 mod scripts;

@@ -79,7 +79,6 @@ fn words(layout: &Layout, programs: &Programs, node: u8, part: &str) -> Result<V
         "policies" => vec![
             programs.policies().display().to_string(),
             format!("-kubeconfig={}", layout.kubeconfig("network-policies").display()),
-            format!("-node={name}"),
             format!("-pods={PODS}"),
         ],
         _ => bail!("a node has no part {part:?}; there are {}", PARTS.join(", ")),

@@ -1,5 +1,6 @@
 //! One connection to a Redis or Sentinel: TCP, TLS if asked for, login; everything with a time-out.
 
+use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::RedisOptionsError;
 use super::call::CallError;
+use super::names::Names;
 use super::options::{RedisOptions, RedisTls, Secret};
 
 /// Makes connections with the options of one store.
@@ -21,6 +23,7 @@ pub(super) struct Dialer {
     connect_timeout: Duration,
     response_timeout: Duration,
     tls: Option<(TlsConnector, Option<ServerName<'static>>)>,
+    names: Arc<Names>,
 }
 
 /// Who logs in.
@@ -47,7 +50,7 @@ impl Dialer {
     pub(super) fn new(options: &RedisOptions) -> Result<Self, RedisOptionsError> {
         let tls = options.tls.as_ref().map(tls).transpose()?;
         let RedisOptions { connect_timeout, response_timeout, .. } = *options;
-        Ok(Self { connect_timeout, response_timeout, tls })
+        Ok(Self { connect_timeout, response_timeout, tls, names: Arc::default() })
     }
 
     /// Connects to `host:port` and logs in.
@@ -59,15 +62,15 @@ impl Dialer {
     }
 
     async fn connect_patiently(&self, address: &str, login: Login<'_>) -> Result<Link, RedisError> {
-        let stream = TcpStream::connect(host_and_port(address)?).await?;
+        let (host, port) = host_and_port(address)?;
+        let addresses = self.names.addresses(host).await?;
+        let sockets: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
+        let stream = TcpStream::connect(&sockets[..]).await?;
         stream.set_nodelay(true)?;
         let Some((connector, name)) = &self.tls else { return self.log_in(stream, login).await };
         let name = match name {
             Some(name) => name.clone(),
-            None => {
-                let host = host_and_port(address)?.0.to_owned();
-                ServerName::try_from(host).map_err(std::io::Error::other)?
-            }
+            None => ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?,
         };
         self.log_in(connector.connect(name, stream).await?, login).await
     }
