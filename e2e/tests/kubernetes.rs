@@ -62,7 +62,8 @@ fn a_cluster_serves_pods_names_volumes_and_figures() -> Result<()> {
     nothing_outside_can_be_reached()?;
     run(&["helm", "list", "--all-namespaces"])?;
     // Others come after it.
-    run(&["kubectl", "delete", "--filename", MANIFEST, "--wait=false"])?;
+    run(&["kubectl", "delete", "--filename", MANIFEST])?;
+    run(&["kubectl", "wait", "--for=delete", "pods", "--all", "--timeout=60s"])?;
     run(&["kubectl", "delete", "pvc", "--all", "--wait=false"])?;
     run(&["kubectl", "label", "namespace", "default", "web-"]).map(drop)
 }
@@ -103,17 +104,19 @@ fn a_policy_is_enforced_on_both_nodes() -> Result<()> {
     let clients = run(&["kubectl", "get", "pods", "-l", "app=client", "-o", "name"])?;
     let servers =
         run(&["kubectl", "get", "pods", "-l", "app=web", "-o", "jsonpath={.items[*].status.podIP}"])?;
+    let answers = |client: &str, server: &str| -> Result<bool> {
+        let url = format!("http://{server}:8080/");
+        Ok(xtask(&["kubectl", "exec", client, "--", "fetch", &url]).output()?.status.success())
+    };
+    // At once, for silence takes its time.
     let all = |expected: bool| -> Result<bool> {
-        let answers =
-            clients.lines().flat_map(|client| servers.split(' ').map(move |server| (client, server)));
-        for (client, server) in answers {
-            let url = format!("http://{server}:8080/");
-            let answer = xtask(&["kubectl", "exec", client, "--", "fetch", &url]).output()?;
-            if answer.status.success() != expected {
-                return Ok(false);
-            }
-        }
-        Ok(true)
+        let pairs = clients.lines().flat_map(|client| servers.split(' ').map(move |server| (client, server)));
+        std::thread::scope(|scope| {
+            let asked: Vec<_> =
+                pairs.map(|(client, server)| scope.spawn(move || answers(client, server))).collect();
+            let mut answered = asked.into_iter().map(|one| one.join().expect("no thread panics"));
+            answered.try_fold(true, |so_far, answer| Ok(so_far && answer? == expected))
+        })
     };
     wait_until("all servers answer all clients", || all(true))?;
     run(&["kubectl", "apply", "--filename", POLICIES])?;
