@@ -48,7 +48,7 @@ fn brought_down_a_cluster_leaves_no_trace() -> Result<()> {
 #[test]
 fn a_cluster_serves_pods_names_volumes_and_figures() -> Result<()> {
     let _cluster = Cluster::ensure()?;
-    let pods = || run(&["kubectl", "get", "pods", "-A", "-o", "name"]);
+    let pods = || run(&["kubectl", "get", "pods", "--namespace", "kube-system", "-o", "name"]);
     let first = pods()?;
     run(&["up", "--nodes", "4"])?;
     assert_eq!(first, pods()?, "a second `up` changes nothing");

@@ -217,10 +217,6 @@ fn chart() -> Result<Outcome> {
     count(process::cargo().arg("test").args(selection).env("TABA_HELM", helm))
 }
 
-/// The tests that need a cluster, in the order they run, and words for them: the last one fills it.
-const ON_A_CLUSTER: [(&str, &[&str]); 4] =
-    [("kubernetes", &["serves"]), ("admission", &[]), ("chart", &[]), ("operator", &[])];
-
 /// One cluster for all tests, and the tests of how it comes and goes around them.
 fn kubernetes(runner: &Path) -> Result<Outcome> {
     system::ensure_programs(&[C_COMPILER])?;
@@ -234,30 +230,36 @@ fn kubernetes(runner: &Path) -> Result<Outcome> {
         on_a_cluster(runner, &mut outcome)?;
         return Ok(outcome);
     }
-    run_e2e("kubernetes", &["half_way"], runner, &mut outcome)?;
+    outcome.add(run_e2e("kubernetes", &["half_way"], runner)?);
     cluster::up(&cluster::Options { nodes: Some(4), ..cluster::Options::default() })?;
     let ran = on_a_cluster(runner, &mut outcome);
     cluster::down().and(ran)?;
-    run_e2e("kubernetes", &["brought_down"], runner, &mut outcome)?;
+    outcome.add(run_e2e("kubernetes", &["brought_down"], runner)?);
     Ok(outcome)
 }
 
 fn on_a_cluster(runner: &Path, outcome: &mut Outcome) -> Result<()> {
-    ON_A_CLUSTER.iter().try_for_each(|(test, words)| run_e2e(test, words, runner, outcome))
-}
-
-/// Runs a test program, which drives the cluster with `runner`, whatever came of those before.
-fn run_e2e(test: &str, words: &[&str], runner: &Path, outcome: &mut Outcome) -> Result<()> {
-    let begin = Instant::now();
-    let one = count(e2e(test).env("TABA_XTASK", runner).arg("--").args(words))?;
-    let part = words.join(" ");
-    eprintln!("== kubernetes, {test} {part}: {} in {:.1} s", one.word(), begin.elapsed().as_secs_f64());
-    outcome.tally.add(one.tally);
-    if let Some(failure) = one.failure {
-        let before = outcome.failure.take().map(|before| format!("{before}; ")).unwrap_or_default();
-        outcome.failure = Some(format!("{before}{test}: {failure}"));
+    // Beside each other, for they mostly wait; but the second and the third bring the same definition.
+    let beside = std::thread::scope(|scope| {
+        let cluster = scope.spawn(|| run_e2e("kubernetes", &["serves"], runner));
+        let others = ["admission", "chart"].map(|test| run_e2e(test, &[], runner));
+        others.into_iter().chain([cluster.join().expect("it does not panic")]).collect::<Vec<_>>()
+    });
+    // Last, because it fills the cluster.
+    for one in beside.into_iter().chain([run_e2e("operator", &[], runner)]) {
+        outcome.add(one?);
     }
     Ok(())
+}
+
+/// Runs a test program, which drives the cluster with `runner`.
+fn run_e2e(test: &str, words: &[&str], runner: &Path) -> Result<Outcome> {
+    let begin = Instant::now();
+    let one = count(e2e(test).env("TABA_XTASK", runner).arg("--").args(words))?;
+    let test = [&[test], words].concat().join(" ");
+    eprintln!("== kubernetes, {test}: {} in {:.1} s", one.word(), begin.elapsed().as_secs_f64());
+    let failure = one.failure.map(|failure| format!("{test}: {failure}"));
+    Ok(Outcome { failure, ..one })
 }
 
 /// A test program that needs a real Kubernetes.

@@ -36,7 +36,10 @@ pub fn build_mutants(quick: bool, programs: &[(&str, &str)]) -> Result<PathBuf> 
     compile(quick, programs, &["--features", "taba-server/mutants,taba-keeper/mutants"])?;
     let mutants = folder(quick).join("mutants");
     for program in ["taba", "taba-keeper"] {
-        archive::copy(&folder(quick).join(program), &mutants.join(program))?;
+        // A program that runs cannot be written to, but it can be replaced.
+        let new = mutants.join(format!("{program}.new"));
+        archive::copy(&folder(quick).join(program), &new)?;
+        std::fs::rename(&new, mutants.join(program))?;
     }
     Ok(mutants)
 }

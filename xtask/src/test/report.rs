@@ -22,6 +22,16 @@ impl Outcome {
         Self { failure: Some(why), ..Self::default() }
     }
 
+    /// Takes in what came of another part of the same stage.
+    pub fn add(&mut self, other: Self) {
+        self.tally.add(other.tally);
+        self.notes.extend(other.notes);
+        if let Some(failure) = other.failure {
+            let before = self.failure.take().map(|before| format!("{before}; ")).unwrap_or_default();
+            self.failure = Some(before + &failure);
+        }
+    }
+
     /// The outcome in one word.
     pub const fn word(&self) -> &'static str {
         if self.failure.is_some() { "FAILED" } else { "passed" }
