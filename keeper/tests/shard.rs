@@ -288,6 +288,25 @@ fn a_primary_that_is_gone_before_any_copy_of_its_term_began_is_replaced() {
     shard.assert_holds(&ledger.acknowledged);
 }
 
+/// Redis stands still while it looks a name up, and would do so again and again for a link that cannot come up.
+#[test]
+fn a_replica_whose_primary_is_gone_asks_for_it_no_more_and_follows_again_once_it_is_back() {
+    let mut shard = Shard::founded(1);
+    shard.sentinels.iter_mut().for_each(Sentinel::kill);
+    shard.keeper("a").kill();
+    for keeper in &shard.keepers[1..] {
+        let mut redis = keeper.redis().expect("it runs");
+        until("it follows nobody", || {
+            let role: String = redis::cmd("INFO").arg("replication").query(&mut redis).ok()?;
+            role.contains("master_port:1\r").then_some(())
+        });
+        assert_eq!(keeper.state().expect("answers")["settled"], json!(true), "it has what it had");
+    }
+    shard.keeper("a").start();
+    shard.sentinels.iter_mut().for_each(Sentinel::start_again);
+    shard.until_whole();
+}
+
 #[test]
 fn after_a_full_stop_the_newest_copy_wins_though_an_old_one_starts_first() {
     let mut shard = Shard::founded(1);
