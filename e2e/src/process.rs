@@ -57,7 +57,7 @@ pub fn campaign_programs() -> PathBuf {
 pub fn mutant_programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        let optimised = std::env::var_os("TABA_MUTANT_PROGRAMS").map(PathBuf::from);
+        let optimised = optimised_programs().map(|folder| folder.join("mutants"));
         optimised.unwrap_or_else(|| build_mutants().expect("programs with defects can be built"))
     })
 }

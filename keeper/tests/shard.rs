@@ -5,8 +5,9 @@ mod support;
 use std::time::Duration;
 
 use rustix::process::Signal;
-use serde_json::json;
+use serde_json::{Value, json};
 
+use support::keeper::Keeper;
 use support::sentinel::Sentinel;
 use support::shard::Shard;
 use support::until;
@@ -238,6 +239,18 @@ fn a_replica_without_a_link_for_long_is_promoted_all_the_same() {
     shard.assert_holds(&ledger.acknowledged);
 }
 
+/// As a primary does that has just opened a term, and is gone before a copy begins.
+fn tell_to_copy_from_a(keeper: &Keeper, shard_id: &Value) {
+    let vote = keeper.post(
+        "/vote",
+        &json!({"shard": support::NAME, "shard_id": shard_id, "term": 7, "candidate": "a", "founding": false}),
+    );
+    assert_eq!((&vote.1["granted"], &vote.1["settled"]), (&json!(true), &json!(true)), "{vote:?}");
+    let told = keeper.post("/follow", &json!({"member": "a", "term": 7, "shard_id": shard_id}));
+    assert_eq!(told.0, 200, "{told:?}");
+    assert_eq!(keeper.state().expect("answers")["settled"], json!(false), "a copy may begin");
+}
+
 /// A failover may overtake a copy: a member that was told to follow is promoted before it could. Its data are what they
 /// were, and in a shard whose every member must vote nobody opens unless they count.
 #[test]
@@ -248,13 +261,7 @@ fn a_member_that_is_promoted_before_its_copy_began_counts_with_what_it_has() {
     shard.keeper("a").kill();
     shard.keeper("c").kill();
     let b = &shard.keepers[1];
-    let request =
-        json!({"shard": support::NAME, "shard_id": id, "term": 7, "candidate": "a", "founding": false});
-    let vote = b.post("/vote", &request);
-    assert_eq!((&vote.1["granted"], &vote.1["settled"]), (&json!(true), &json!(true)), "{vote:?}");
-    let told = b.post("/follow", &json!({"member": "a", "term": 7, "shard_id": id}));
-    assert_eq!(told.0, 200, "{told:?}");
-    assert_eq!(b.state().expect("answers")["settled"], json!(false), "a copy may begin");
+    tell_to_copy_from_a(b, &id);
     let mut redis = b.redis().expect("it runs");
     redis::cmd("REPLICAOF").arg("NO").arg("ONE").exec(&mut redis).expect("promoted");
     until("b counts", || (b.state()?["settled"] == json!(true)).then_some(()));
@@ -270,16 +277,7 @@ fn a_primary_that_is_gone_before_any_copy_of_its_term_began_is_replaced() {
     let id = shard.keepers[1].state().expect("answers")["shard_id"].clone();
     shard.sentinels.iter_mut().for_each(Sentinel::kill);
     shard.keeper("a").kill();
-    for keeper in &shard.keepers[1..] {
-        let vote = keeper.post(
-            "/vote",
-            &json!({"shard": support::NAME, "shard_id": id, "term": 7, "candidate": "a", "founding": false}),
-        );
-        assert_eq!(vote.1["granted"], json!(true), "{vote:?}");
-        let told = keeper.post("/follow", &json!({"member": "a", "term": 7, "shard_id": id}));
-        assert_eq!(told.0, 200, "{told:?}");
-        assert_eq!(keeper.state().expect("answers")["settled"], json!(false), "a copy may begin");
-    }
+    shard.keepers[1..].iter().for_each(|keeper| tell_to_copy_from_a(keeper, &id));
     shard.sentinels.iter_mut().for_each(Sentinel::start_again);
     shard.until_primary_other_than("a");
     shard.assert_holds(&ledger.acknowledged);
@@ -352,7 +350,7 @@ fn an_empty_member_is_no_vote_and_the_shard_says_whom_it_waits_for() {
     shard.keeper("c").start();
     let why = until("someone says what is missing", || {
         let said = |name: &str| {
-            shard.keepers.iter().find(|k| k.name == name).map(support::keeper::Keeper::waiting_for)
+            shard.keepers.iter().find(|k| k.name == name).map(Keeper::waiting_for)
         };
         [said("b")?, said("c")?].into_iter().find(|why| why.contains("b has no data"))
     });

@@ -134,24 +134,17 @@ fn build(names: &[Name], quick: bool) -> Result<()> {
     if programs.is_empty() { Ok(()) } else { taba::build(quick, &programs) }
 }
 
-/// The folders of programs for campaigns of faults.
-pub struct Campaign {
-    /// What the images for tests hold.
-    pub programs: PathBuf,
-    /// The same with known defects, which a variable of the environment turns on.
-    pub mutants: PathBuf,
-}
-
-/// Builds what campaigns of faults run.
+/// Builds what campaigns of faults run: what the images for tests hold, and in `mutants` the same with known defects.
+/// Gives the folder.
 ///
 /// # Errors
 /// If they cannot be built.
-pub fn campaign() -> Result<Campaign> {
+pub fn campaign_programs() -> Result<PathBuf> {
     // All packages both times, for what they share would be compiled once more for fewer.
     let programs: Vec<_> = Name::ALL.iter().flat_map(|name| name.programs()).copied().collect();
-    let mutants = taba::build_mutants(true, &programs)?;
-    build(&Name::ALL, true)?;
-    Ok(Campaign { programs: taba::folder(true), mutants })
+    taba::build_mutants(true, &programs)?;
+    taba::build(true, &programs)?;
+    Ok(taba::folder(true))
 }
 
 /// Makes the archive of an image.

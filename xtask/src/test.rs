@@ -13,14 +13,14 @@ mod deny;
 mod report;
 mod tally;
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
 
 use crate::cluster;
-use crate::images::{self, Campaign};
+use crate::images;
 use crate::process;
 use crate::system::{self, C_COMPILER, LAB, Program, REDIS};
 use report::{Outcome, Report};
@@ -110,7 +110,7 @@ impl Stage {
             Self::Clippy => clippy(),
             Self::Docs => docs(),
             Self::Deny => deny::run(),
-            Self::Tests => tests(&LAB, &[], Some(&images::campaign()?)),
+            Self::Tests => tests(&LAB, &[], Some(images::campaign_programs()?)),
             Self::Doctests => doctests(),
             Self::Fuzz => fuzz_replay(),
             Self::Chart => chart(),
@@ -186,12 +186,10 @@ fn docs() -> Result<Outcome> {
 const TESTS_A_CORE: usize = 3;
 
 /// Servers and keepers are tested against real Redis. Campaigns of faults run what is in `campaign`.
-fn tests(programs: &[Program], selection: &[&str], campaign: Option<&Campaign>) -> Result<Outcome> {
+fn tests(programs: &[Program], selection: &[&str], campaign: Option<PathBuf>) -> Result<Outcome> {
     system::ensure_programs(programs)?;
     let mut test = process::cargo();
-    if let Some(campaign) = campaign {
-        test.env("TABA_CAMPAIGN_PROGRAMS", &campaign.programs).env("TABA_MUTANT_PROGRAMS", &campaign.mutants);
-    }
+    test.envs(campaign.map(|folder| ("TABA_CAMPAIGN_PROGRAMS", folder)));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     test.env("RUST_TEST_THREADS", (cores * TESTS_A_CORE).to_string());
     test.args(["test", "--locked", "--no-fail-fast", "--workspace"]).args(selection);

@@ -31,7 +31,7 @@ import (
 var noTable = strings.Repeat("-", 256)
 
 // The node whose pods the engine writes rules for; nothing else asks. All of them would be worked out for each change of
-// a pod, to be refused: with a hundred pods a sixth of the work of the whole cluster.
+// a pod, to be refused: with seventy pods a sixth of the work of the whole cluster.
 const noNode = "-"
 
 // The number of the kernel's queue. Queues belong to a network namespace, so all nodes may use one.

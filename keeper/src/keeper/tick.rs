@@ -168,7 +168,7 @@ impl Keeper {
         let Some(observed) = &core.observed else { return Ok(()) };
         let now = self.now();
         let is_open = |member: &Address| {
-            self.view.read().peers(now).iter().any(|peer| peer.address == *member && peer.open.is_some())
+            self.view.read().heard(now).any(|heard| heard.state.address == *member && heard.state.open)
         };
         let waits = !observed.link_up && !observed.copying && !observed.loading;
         let is_gone = |member: &Address| *member != Address::nobody() && !is_open(member);

@@ -30,9 +30,9 @@ pub fn build(quick: bool, programs: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Builds `programs`, keeps those that have known defects in `<folder>/mutants`, and gives the folder. To be called before
-/// [`build`], which then leaves programs without defects where cargo puts them.
-pub fn build_mutants(quick: bool, programs: &[(&str, &str)]) -> Result<PathBuf> {
+/// Builds `programs`, and keeps those that have known defects in `<folder>/mutants`. To be called before [`build`], which
+/// then leaves programs without defects where cargo puts them.
+pub fn build_mutants(quick: bool, programs: &[(&str, &str)]) -> Result<()> {
     compile(quick, programs, &["--features", "taba-server/mutants,taba-keeper/mutants"])?;
     let mutants = folder(quick).join("mutants");
     for program in ["taba", "taba-keeper"] {
@@ -41,7 +41,7 @@ pub fn build_mutants(quick: bool, programs: &[(&str, &str)]) -> Result<PathBuf> 
         archive::copy(&folder(quick).join(program), &new)?;
         std::fs::rename(&new, mutants.join(program))?;
     }
-    Ok(mutants)
+    Ok(())
 }
 
 fn compile(quick: bool, programs: &[(&str, &str)], features: &[&str]) -> Result<()> {
