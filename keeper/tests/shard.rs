@@ -349,9 +349,7 @@ fn an_empty_member_is_no_vote_and_the_shard_says_whom_it_waits_for() {
     shard.keeper("b").start();
     shard.keeper("c").start();
     let why = until("someone says what is missing", || {
-        let said = |name: &str| {
-            shard.keepers.iter().find(|k| k.name == name).map(Keeper::waiting_for)
-        };
+        let said = |name: &str| shard.keepers.iter().find(|k| k.name == name).map(Keeper::waiting_for);
         [said("b")?, said("c")?].into_iter().find(|why| why.contains("b has no data"))
     });
     assert!(why.contains("1 of 2 votes needed") && why.contains("a does not answer"), "{why}");
