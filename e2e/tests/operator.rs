@@ -25,6 +25,8 @@ mod dump;
 mod kubectl;
 #[path = "operator/taba.rs"]
 mod taba;
+#[path = "operator/turns.rs"]
+mod turns;
 
 #[path = "operator/apart.rs"]
 mod apart;
@@ -62,8 +64,8 @@ type Scenario = (&'static str, fn(&mut Stage) -> Result<()>);
 const FIRST: [Scenario; 1] = [("bare", bare::a_bare_cluster_serves_the_first_tabas_body)];
 
 /// Rows beside each other, the longest first; each scenario touches only its own namespace, or what the others of
-/// its row touch as well.
-const BESIDE: [&[Scenario]; 10] = [
+/// its row touch as well, until it is alone.
+const BESIDE: [&[Scenario]; 12] = [
     // The harmed nodes.
     &[
         ("nodes", nodes::nodes_fail_in_every_way),
@@ -85,13 +87,12 @@ const BESIDE: [&[Scenario]; 10] = [
     &[("upgrade", upgrade::new_images_roll_under_traffic)],
     &[("data-lost", volumes::data_go_away_and_come_back)],
     &[("delete-retain", delete::retained_data_are_served_by_a_new_cluster_of_the_same_name)],
+    // These are alone in the end, so nothing waits for their lanes.
+    &[("ten", scale::ten_clusters_cost_the_operator_little)],
+    &[("api-server", nodes::the_api_server_dies)],
 ];
 /// How many rows at a time.
 const LANES: usize = 5;
-
-/// Alone, because they harm or measure what all share.
-const ALONE: [Scenario; 2] =
-    [("api-server", nodes::the_api_server_dies), ("ten", scale::ten_clusters_cost_the_operator_little)];
 
 fn main() -> ExitCode {
     // Words for the usual harness, such as --nocapture, mean nothing here.
@@ -105,10 +106,8 @@ fn main() -> ExitCode {
     };
     let play = Play { bed, wanted, done: Mutex::default() };
     let begin = Instant::now();
-    play.in_turn(&FIRST);
+    play.beside_each_other(&[&FIRST]);
     play.beside_each_other(&BESIDE);
-    play.sweep();
-    play.in_turn(&ALONE);
     play.sweep();
     play.report(begin.elapsed().as_secs_f64())
 }
@@ -134,18 +133,16 @@ impl Play {
         scenarios.iter().filter(move |(name, _)| self.wanted.is_empty() || is_wanted(name))
     }
 
-    fn in_turn(&self, scenarios: &[Scenario]) {
-        self.chosen(scenarios).for_each(|scenario| self.one(*scenario));
-    }
-
     fn beside_each_other(&self, rows: &[&[Scenario]]) {
+        // All at once: that nobody plays for a moment does not mean that nobody will.
+        self.bed.turns.expect(rows.iter().map(|row| self.chosen(row).count()).sum());
         let waiting = Mutex::new(rows.iter());
         let next = || waiting.lock().expect("no lane panics here").next();
         std::thread::scope(|scope| {
             for _ in 0..LANES {
                 scope.spawn(|| {
                     while let Some(row) = next() {
-                        self.in_turn(row);
+                        self.chosen(row).for_each(|scenario| self.one(*scenario));
                     }
                 });
             }
@@ -154,7 +151,7 @@ impl Play {
 
     /// Something that hangs is no single scenario's fault to see.
     fn sweep(&self) {
-        if let Err(error) = self.bed.swept() {
+        if let Err(error) = self.bed.turns.swept() {
             eprintln!("{error:#}");
             self.done.lock().expect("no lane panics here").failed.push("leaving nothing behind");
         }
@@ -179,7 +176,7 @@ impl Play {
         println!("\nmeasured:");
         figures.iter().for_each(|figure| println!("  {figure}"));
         let word = if failed.is_empty() { "ok" } else { "FAILED" };
-        let all = FIRST.len() + BESIDE.concat().len() + ALONE.len();
+        let all = FIRST.len() + BESIDE.concat().len();
         let others = all.saturating_sub(passed + failed.len());
         println!("failed: {failed:?}");
         println!(

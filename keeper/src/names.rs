@@ -1,7 +1,7 @@
 //! `taba-keeper names`: keeps a hosts file of everyone that a Sentinel may meet.
 //!
 //! ```text
-//! list of names ──▶ look up, once a second ──▶ hosts file ──▶ Sentinel
+//! list of names ──▶ look up, again and again ──▶ hosts file ──▶ Sentinel
 //! ```
 //!
 //! Sentinel looks names up in the loop that serves, several times a second, and stands still until a name server
@@ -25,8 +25,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::ConfigError;
 
-/// From the end of one round to the next.
+/// From the end of one round to the next while someone is not found where they were.
 const PAUSE: Duration = Duration::from_secs(1);
+
+/// The same while everyone is where they were. Name servers of Kubernetes let what they say be kept for as long.
+const PAUSE_AT_REST: Duration = Duration::from_secs(5);
 
 /// Longest wait for the address of one name.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -67,10 +70,13 @@ pub async fn run(args: &NamesArgs) -> Infallible {
     let mut known = Known::default();
     let mut written = String::new();
     loop {
-        match fs::read_to_string(&args.names) {
+        let pause = match fs::read_to_string(&args.names) {
             Ok(list) => known.round(named(&list), address_of).await,
-            Err(error) => tracing::warn!(%error, file = %args.names.display(), "no list"),
-        }
+            Err(error) => {
+                tracing::warn!(%error, file = %args.names.display(), "no list");
+                PAUSE
+            }
+        };
         let text = known.file();
         if text != written {
             match overwrite(&args.hosts, &text) {
@@ -78,7 +84,7 @@ pub async fn run(args: &NamesArgs) -> Infallible {
                 Err(error) => tracing::warn!(%error, file = %args.hosts.display(), "it stays as it is"),
             }
         }
-        sleep(PAUSE).await;
+        sleep(pause).await;
     }
 }
 
@@ -96,8 +102,8 @@ async fn address_of(name: String) -> Option<IpAddr> {
 struct Known(BTreeMap<String, (IpAddr, Instant)>);
 
 impl Known {
-    /// Looks all names up, and forgets all others.
-    async fn round<F>(&mut self, names: BTreeSet<String>, look_up: impl Fn(String) -> F)
+    /// Looks all names up, and forgets all others. Gives the pause until the next round.
+    async fn round<F>(&mut self, names: BTreeSet<String>, look_up: impl Fn(String) -> F) -> Duration
     where
         F: Future<Output = Option<IpAddr>>,
     {
@@ -108,12 +114,13 @@ impl Known {
         };
         let found: Vec<_> = stream::iter(names).map(look_up).buffer_unordered(LOOKUPS_MAX).collect().await;
         let now = Instant::now();
+        let mut is_at_rest = true;
         for (name, address) in found {
-            if let Some(address) = address {
-                self.0.insert(name, (address, now));
-            }
+            let before = address.and_then(|address| self.0.insert(name, (address, now)));
+            is_at_rest &= before.is_some_and(|(before, _)| Some(before) == address);
         }
         self.0.retain(|_, (_, said)| now.duration_since(*said) < KEPT);
+        if is_at_rest { PAUSE_AT_REST } else { PAUSE }
     }
 
     fn file(&self) -> String {
@@ -136,6 +143,8 @@ fn overwrite(path: &Path, text: &str) -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::ready;
+
     use tokio::time::advance;
 
     use super::*;
@@ -167,6 +176,21 @@ mod tests {
         assert_eq!(lines(&known), ["10.0.0.2 a."]);
         known.round(names(&["b."]), nobody_answers).await;
         assert_eq!(lines(&known), [""; 0], "a is not on the list any more");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn names_are_looked_up_often_only_while_someone_is_not_where_they_were() {
+        let mut known = Known::default();
+        let a_and_b = names(&["a.", "b."]);
+        let at = |last: u8| move |_: String| ready(Some(IpAddr::from([10, 0, 0, last])));
+        let only_a = async |name: String| (name == "a.").then(|| [10, 0, 0, 1].into());
+        assert_eq!(known.round(a_and_b.clone(), at(1)).await, PAUSE, "found for the first time");
+        assert_eq!(known.round(a_and_b.clone(), at(1)).await, PAUSE_AT_REST);
+        assert_eq!(known.round(a_and_b.clone(), only_a).await, PAUSE, "b is not found");
+        assert_eq!(known.round(a_and_b.clone(), at(1)).await, PAUSE_AT_REST, "b is where it was");
+        assert_eq!(known.round(a_and_b.clone(), at(2)).await, PAUSE, "both have moved");
+        assert_eq!(known.round(a_and_b, at(2)).await, PAUSE_AT_REST);
+        assert_eq!(known.round(BTreeSet::new(), nobody_answers).await, PAUSE_AT_REST, "nobody to look up");
     }
 
     #[tokio::test(start_paused = true)]

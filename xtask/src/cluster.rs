@@ -42,9 +42,9 @@ pub use harm::{Deed, harm};
 use layout::Layout;
 pub use programs::Programs;
 
-const CONTAINERD: Program =
-    Program { name: "containerd", what: "containerd", packages: &["containerd", "runc"] };
-const RUNC: Program = Program { name: "runc", what: "runc", packages: &["runc"] };
+const CONTAINERD: Program = Program { name: "containerd", what: "containerd", packages: &["containerd"] };
+/// Starts a container with much less work than the usual runc.
+const CRUN: Program = Program { name: "crun", what: "crun", packages: &["crun"] };
 const IP: Program = Program { name: "ip", what: "network namespaces and routes", packages: &["iproute2"] };
 const IPTABLES: Program = Program { name: "iptables", what: "iptables", packages: &["iptables"] };
 const CONNTRACK: Program = Program { name: "conntrack", what: "conntrack", packages: &["conntrack"] };
@@ -145,11 +145,20 @@ fn nodes_up() -> Option<u8> {
 /// If a node does not take one.
 pub fn import(archives: &[PathBuf], names: &[(String, String)]) -> Result<u8> {
     let nodes = nodes_up().unwrap_or(0);
-    for node in Layout::new(nodes).nodes() {
+    beside_each_other(&Layout::new(nodes), |node| {
         node::import(node, archives)?;
-        names.iter().try_for_each(|(name, other)| node::name(node, name, other))?;
-    }
+        names.iter().try_for_each(|(name, other)| node::name(node, name, other))
+    })?;
     Ok(nodes)
+}
+
+/// Does the same on all nodes at once.
+fn beside_each_other(layout: &Layout, work: impl Fn(u8) -> Result<()> + Sync) -> Result<()> {
+    std::thread::scope(|scope| {
+        let work = &work;
+        let threads: Vec<_> = layout.nodes().map(|node| scope.spawn(move || work(node))).collect();
+        threads.into_iter().try_for_each(|thread| thread.join().expect("it does not panic"))
+    })
 }
 
 /// Runs a program of an image on a node of this machine's cluster; whether it succeeded.
@@ -192,7 +201,7 @@ pub fn tool(name: &str, arguments: &[std::ffi::OsString]) -> Result<ExitCode> {
 /// What is missing, or what could not be built.
 pub fn prepare() -> Result<Programs> {
     require_root()?;
-    system::ensure_programs(&[CONTAINERD, RUNC, IP, IPTABLES, CONNTRACK, BUSYBOX, NSENTER])?;
+    system::ensure_programs(&[CONTAINERD, CRUN, IP, IPTABLES, CONNTRACK, BUSYBOX, NSENTER])?;
     system::ensure_packages(Path::new("/usr/lib/cni/ptp"), &["containernetworking-plugins"])?;
     let programs = step("programs", Programs::ensure)?;
     step("images", || image::ensure(&programs))?;
@@ -205,7 +214,7 @@ fn start(layout: &Layout, programs: &Programs) -> Result<()> {
     step("control plane", || control::start(layout, programs))?;
     step("containers and kubelets", || {
         namespace::join(layout)?;
-        layout.nodes().try_for_each(|node| node::start(layout, programs, node))
+        beside_each_other(layout, |node| node::start(layout, programs, node))
     })?;
     step("nodes Ready", || control::wait_for_nodes(layout, programs))?;
     step("cluster DNS, metrics and storage", || control::install_services(layout, programs))?;

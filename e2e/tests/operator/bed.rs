@@ -1,19 +1,20 @@
 //! What all scenarios stand on: a cluster, the images, the operator, and a namespace for each.
 
-use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::sync::Arc;
+use std::time::Instant;
 
-use anyhow::{Result, bail, ensure};
+use anyhow::{Result, ensure};
 use serde_json::{Value, json};
 use taba_e2e::check::Verdict;
 use taba_e2e::runner::{Cluster, run, run_aloud};
 
-use crate::api::{Proxy, find, list, path};
+use crate::api::{Proxy, list, path};
 use crate::checker::{Checker, Wish};
 use crate::dump;
-use crate::kubectl::{apply, kubectl, text, until};
+use crate::kubectl::{apply, kubectl};
 use crate::nodes::set_apart;
 use crate::taba::Taba;
+use crate::turns::Turns;
 
 const CHART: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/taba");
 /// Where the operator is.
@@ -28,16 +29,13 @@ pub const OPERATOR_PODS: &str = "app.kubernetes.io/name=taba-operator";
 const PRODUCERS: usize = 4;
 const PAUSE_MS: u64 = 400;
 
-/// Longest wait for all objects of a scenario to be gone.
-const GONE: Duration = Duration::from_secs(240);
-
 /// The cluster with the operator in it.
 pub struct Bed {
     // Fields are dropped in this order.
     _proxy: Proxy,
     _cluster: Cluster,
-    /// Namespaces that are on their way out.
-    going: Mutex<Vec<String>>,
+    /// Who plays.
+    pub turns: Arc<Turns>,
 }
 
 impl Bed {
@@ -50,14 +48,14 @@ impl Bed {
         }
         let proxy = Proxy::start()?;
         set_apart()?;
-        Ok(Self { _proxy: proxy, _cluster: cluster, going: Mutex::default() })
+        Ok(Self { _proxy: proxy, _cluster: cluster, turns: Arc::default() })
     }
 
-    /// Plays a scenario in a namespace of its own; what came of it, and what it measured.
+    /// Plays a scenario that is expected, in a namespace of its own; what came of it, and what it measured.
     pub fn play(&self, name: &str, scenario: fn(&mut Stage) -> Result<()>) -> (Result<()>, Vec<String>) {
         let begin = Instant::now();
         println!("test {name} ...");
-        let mut stage = Stage::new(name);
+        let mut stage = Stage::new(name, &self.turns);
         let outcome = stage.open().and_then(|()| scenario(&mut stage));
         if outcome.is_err() {
             stage.namespaces.iter().for_each(|namespace| dump::namespace(namespace));
@@ -65,16 +63,10 @@ impl Bed {
         }
         // After a failure too: the next scenario needs the room.
         let outcome = outcome.and(stage.close());
-        self.going.lock().expect("no holder panics").append(&mut stage.namespaces);
+        self.turns.ended(&mut stage.namespaces);
         let word = if outcome.is_ok() { "ok" } else { "FAILED" };
         println!("test {name} ... {word}, {:.0} s", begin.elapsed().as_secs_f64());
         (outcome, stage.figures)
-    }
-
-    /// Waits until the namespaces of all scenarios so far are gone.
-    pub fn swept(&self) -> Result<()> {
-        let going = std::mem::take(&mut *self.going.lock().expect("no holder panics"));
-        going.iter().try_for_each(|namespace| gone(namespace))
     }
 }
 
@@ -94,12 +86,22 @@ pub struct Stage {
     namespaces: Vec<String>,
     figures: Vec<String>,
     seed: u64,
+    turns: Arc<Turns>,
 }
 
 impl Stage {
-    fn new(name: &str) -> Self {
-        let namespace = format!("e2e-{name}");
-        Self { name: name.to_owned(), namespaces: vec![namespace], figures: Vec::new(), seed: 0 }
+    fn new(name: &str, turns: &Arc<Turns>) -> Self {
+        let (name, namespaces) = (name.to_owned(), vec![format!("e2e-{name}")]);
+        Self { name, namespaces, figures: Vec::new(), seed: 0, turns: Arc::clone(turns) }
+    }
+
+    /// Waits until no other scenario plays, for what harms or measures what all share. Those that wait go on by their
+    /// places.
+    pub fn alone(&self, place: u8) -> Result<()> {
+        println!("    {}: waits to be alone", self.name);
+        self.turns.wait_to_be_alone(place)?;
+        println!("    {}: is alone", self.name);
+        Ok(())
     }
 
     fn open(&mut self) -> Result<()> {
@@ -139,7 +141,7 @@ impl Stage {
     /// Starts one with more producers, as a load.
     pub fn busy_checker(&mut self, taba: &Taba) -> Result<Checker> {
         self.seed += 1;
-        Checker::start(taba, Wish { seed: self.seed, producers: 8 * PRODUCERS, pause_ms: PAUSE_MS / 8 })
+        Checker::start(taba, Wish { seed: self.seed, producers: 8 * PRODUCERS, pause_ms: PAUSE_MS / 5 })
     }
 
     /// Keeps a figure for the end, and shows it.
@@ -171,12 +173,4 @@ impl Stage {
 /// The operator's pods.
 pub fn operator_pods() -> Result<Vec<Value>> {
     list(&path(OPERATOR_NAMESPACE, &format!("pods?labelSelector={OPERATOR_PODS}")))
-}
-
-/// Waits until a namespace is gone with all that was in it: a finalizer that hangs would keep it.
-pub fn gone(namespace: &str) -> Result<()> {
-    until(&format!("namespace {namespace} is gone"), GONE, || {
-        let Some(found) = find(&format!("/api/v1/namespaces/{namespace}"))? else { return Ok(()) };
-        bail!("it is {}: {}", text(&found, "/status/phase"), found["status"]["conditions"])
-    })
 }

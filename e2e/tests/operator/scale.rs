@@ -24,7 +24,7 @@ pub fn load_makes_servers_grow_and_calm_makes_them_shrink(stage: &mut Stage) -> 
         json!({
             "replicas": null,
             "autoscaling": {"minReplicas": 1, "maxReplicas": MAX, "cpuPercent": 60},
-            "resources": {"requests": {"cpu": "60m", "memory": "32Mi"}, "limits": {"memory": memory}},
+            "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": memory}},
         })
     };
     // Each backend needs some to own.
@@ -87,6 +87,7 @@ pub fn ten_clusters_cost_the_operator_little(stage: &mut Stage) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     clusters.iter().try_for_each(|taba| taba.settled().map(drop))?;
     stage.note(format!("{CLUSTERS} clusters settled in {:.0} s", begin.elapsed().as_secs_f64()));
+    stage.alone(1)?;
     // What a start costs is over when figures fall to what rest costs.
     let (cpu, memory) = until("the operator rests", Duration::from_secs(120), || {
         let (cpu, memory) = operator_usage()?;

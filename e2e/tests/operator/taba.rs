@@ -79,7 +79,7 @@ pub fn small() -> Value {
     json!({
         "image": IMAGE,
         "redis": {
-            "image": REDIS_IMAGE, "shards": 1, "replicas": 2, "vbuckets": 8, "storage": {"size": "256Mi"},
+            "image": REDIS_IMAGE, "shards": 1, "replicas": 2, "vbuckets": 4, "storage": {"size": "256Mi"},
             "resources": little("256Mi"),
         },
         "sentinel": {"resources": little("64Mi")},

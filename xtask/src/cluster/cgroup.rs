@@ -1,7 +1,7 @@
 //! Control groups as the record of what the cluster runs, and the means to end all of it.
 //!
 //! On a machine with version 1 every controller has a tree of its own, and the group is made in each; with
-//! version 2 there is one. A process that starts another leaves it in its own group unless the kubelet
+//! version 2 there is one. Where both are, only the first is ours. A process that starts another leaves it in its own group unless the kubelet
 //! moves it to a pod's, which is below ours too, so `kill_all` reaches what containerd left behind.
 
 use std::collections::BTreeSet;
@@ -29,11 +29,12 @@ fn trees() -> Result<Vec<PathBuf>> {
 }
 
 fn trees_of(mounts: &str) -> Vec<PathBuf> {
-    let lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
-    lines
-        .filter(|words| words.len() > 2 && matches!(words[2], "cgroup" | "cgroup2"))
-        .map(|words| words[1].into())
-        .collect()
+    let of = |version: &str| {
+        let lines = mounts.lines().map(|line| line.split(' ').collect::<Vec<_>>());
+        lines.filter(|words| words.len() > 2 && words[2] == version).map(|words| words[1].into()).collect()
+    };
+    let first: Vec<_> = of("cgroup");
+    if first.is_empty() { of("cgroup2") } else { first }
 }
 
 /// The kubelet's name for a node's group.
@@ -167,11 +168,12 @@ mod tests {
     use super::*;
 
     #[test]
-    fn both_versions_of_trees_are_found_and_nothing_else() {
-        let mounts = "proc /proc proc rw 0 0\ncgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n\
-                      cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\ntmpfs /sys/fs/cgroup tmpfs rw 0 0\n";
-        let expected = ["/sys/fs/cgroup/pids", "/sys/fs/cgroup/unified"].map(PathBuf::from);
-        assert_eq!(trees_of(mounts), expected);
+    fn trees_of_one_version_are_found_and_nothing_else() {
+        let second = "proc /proc proc rw 0 0\ncgroup2 /sys/fs/cgroup cgroup2 rw 0 0\n";
+        assert_eq!(trees_of(second), [Path::new("/sys/fs/cgroup")]);
+        let both = "cgroup /sys/fs/cgroup/pids cgroup rw,pids 0 0\n\
+                    cgroup2 /sys/fs/cgroup/unified cgroup2 rw 0 0\ntmpfs /sys/fs/cgroup tmpfs rw 0 0\n";
+        assert_eq!(trees_of(both), [Path::new("/sys/fs/cgroup/pids")]);
     }
 
     #[test]

@@ -14,7 +14,8 @@ use super::{cgroup, launch, wait_until};
 use crate::process;
 
 /// Makes the mounts the node's own: changes spread among its pods, but neither to nor from the outside.
-/// `/run` is new, since containerd, runc and iptables all keep their state there under fixed names.
+/// `/run` is new, since containerd, crun and iptables all keep their state there under fixed names. crun takes no
+/// machine with control groups of both versions, so a node has one.
 const NODE_MOUNTS: &str = r#"
 set -e
 folder=$1
@@ -22,6 +23,7 @@ mount --make-rshared /
 mount -t tmpfs -o mode=755 tmpfs /run
 shift
 while [ $# -gt 0 ]; do mkdir -p "$folder/$1" "$2"; mount --bind "$folder/$1" "$2"; shift 2; done
+if mountpoint --quiet /sys/fs/cgroup/unified; then umount /sys/fs/cgroup/unified; fi
 echo 1 >/proc/sys/net/ipv4/ip_forward
 touch /run/taba-ready
 exec sleep infinity
