@@ -201,6 +201,12 @@ impl Pipeline {
         }
     }
 
+    /// Whether the store could be reached since the start.
+    #[must_use]
+    pub fn was_reached(&self) -> bool {
+        self.store.was_reached()
+    }
+
     /// Whether this process owns its share of the vbuckets and has applied what was queued before it did. Where
     /// there are few vbuckets for many backends, a share may be none: such a backend waits for others to go.
     #[must_use]

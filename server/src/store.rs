@@ -179,6 +179,9 @@ pub trait Store: Send + Sync + 'static {
     /// How many vbuckets the store was made with; never changes.
     fn vbuckets(&self) -> VbucketCount;
 
+    /// Whether data could be reached since the start. Before, no server that works should be given up for this one.
+    fn was_reached(&self) -> bool;
+
     /// Puts the parts of one batch on their queues: all of them or none. With an id, a batch that was
     /// accepted before changes nothing.
     async fn accept(&self, id: Option<&BatchId>, parts: Parts) -> Result<Accepted, StoreError>;

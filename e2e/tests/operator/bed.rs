@@ -97,11 +97,15 @@ impl Stage {
 
     /// Waits until no other scenario plays, for what harms or measures what all share. Those that wait go on by their
     /// places.
-    pub fn alone(&self, place: u8) -> Result<()> {
+    pub fn alone(&self, place: u8) {
         println!("    {}: waits to be alone", self.name);
-        self.turns.wait_to_be_alone(place)?;
+        self.turns.wait_to_be_alone(place);
         println!("    {}: is alone", self.name);
-        Ok(())
+    }
+
+    /// Waits until nothing is left of scenarios that have ended.
+    pub fn swept(&self) -> Result<()> {
+        self.turns.swept()
     }
 
     fn open(&mut self) -> Result<()> {

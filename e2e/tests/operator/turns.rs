@@ -43,9 +43,8 @@ impl Turns {
         });
     }
 
-    /// Waits until no other scenario plays and nothing of those that did is left. Those that wait go on by their
-    /// places, one when the other has ended.
-    pub fn wait_to_be_alone(&self, place: u8) -> Result<()> {
+    /// Waits until no other scenario plays. Those that wait go on by their places, one when the other has ended.
+    pub fn wait_to_be_alone(&self, place: u8) {
         self.change(|state| {
             state.busy -= 1;
             state.waiting.insert(place);
@@ -55,8 +54,6 @@ impl Turns {
         let mut state = self.changed.wait_while(state, not_yet).expect("no holder panics");
         state.waiting.remove(&place);
         state.busy += 1;
-        drop(state);
-        self.swept()
     }
 
     /// Waits until the namespaces of all scenarios that have ended are gone.

@@ -17,11 +17,15 @@ pub async fn livez() -> &'static str {
     "ok\n"
 }
 
-/// `/readyz`: the process owns what it should own and is not on its way out.
+/// `/readyz`: the process has reached the data once, owns what it should own and is not on its way out. Shards that go
+/// away later are no reason to send nobody here: all servers lose them, and each answers what it can.
 pub async fn readyz(State(app): State<Arc<App>>) -> Result<&'static str, Failure> {
     let not_ready = |why| Failure::new(StatusCode::SERVICE_UNAVAILABLE, "not_ready", why);
     if app.is_draining() {
         return Err(not_ready("draining"));
+    }
+    if !app.pipeline.was_reached() {
+        return Err(not_ready("looking for the shards' primaries"));
     }
     if app.backend && !app.pipeline.is_caught_up() {
         return Err(not_ready("catching up"));

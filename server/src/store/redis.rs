@@ -32,9 +32,11 @@ mod store;
 mod tests;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use taba_core::{Vbucket, VbucketCount};
 use tokio::task::JoinSet;
+use tokio::time::Instant;
 
 pub use metrics::RedisMetrics;
 pub use options::{Durability, Passwords, RedisOptions, RedisTls, Secret};
@@ -84,11 +86,20 @@ pub struct ShardStatus {
     pub error: Option<String>,
 }
 
+/// One shard that is away for so long must not keep a new server from serving the others.
+const REACHED_AFTER: Duration = Duration::from_secs(60);
+
+/// Whether every shard was bound to, or any after a while.
+fn is_reached(mut was_bound: impl Iterator<Item = bool>, age: Duration) -> bool {
+    if age < REACHED_AFTER { was_bound.all(|was| was) } else { was_bound.any(|was| was) }
+}
+
 /// A store over Redis shards. Dropping it stops its tasks; what it has acknowledged is stored.
 pub struct RedisStore {
     vbuckets: VbucketCount,
     shards: Vec<Arc<Shard>>,
     metrics: RedisMetrics,
+    opened: Instant,
     // Aborted when dropped.
     _tasks: JoinSet<()>,
 }
@@ -110,13 +121,17 @@ impl RedisStore {
         for index in 0..options.shards.len() {
             shards.push(Shard::start(index, &options, &dialer, &metrics, &mut tasks));
         }
-        Ok(Self { vbuckets: options.vbuckets, shards, metrics, _tasks: tasks })
+        Ok(Self { vbuckets: options.vbuckets, shards, metrics, opened: Instant::now(), _tasks: tasks })
     }
 
     /// Whether every shard's primary is known and connected.
     #[must_use]
     pub fn ready(&self) -> bool {
         self.shards.iter().all(|shard| shard.present().is_some())
+    }
+
+    fn was_reached(&self) -> bool {
+        is_reached(self.shards.iter().map(|shard| shard.was_bound()), self.opened.elapsed())
     }
 
     /// How each shard is doing, in their order.

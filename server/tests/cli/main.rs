@@ -4,4 +4,5 @@
 mod commands;
 mod help;
 mod process;
+mod server;
 mod standalone;

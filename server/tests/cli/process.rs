@@ -52,7 +52,7 @@ pub fn eventually<T>(what: &str, mut found: impl FnMut() -> Option<T>) -> T {
     }
 }
 
-/// A running `taba standalone`; killed when dropped.
+/// A running `taba standalone` or `taba server`; killed when dropped.
 pub struct Server {
     child: Child,
     log: BufReader<ChildStderr>,
@@ -60,13 +60,17 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts one on a free port and waits until it listens.
+    /// Starts one with data of its own on a free port and waits until it listens.
     pub fn start(data: &Path) -> Self {
+        Self::start_with(&["standalone", "--data", data.to_str().expect("a plain path")])
+    }
+
+    /// Starts one on a free port and waits until it listens.
+    pub fn start_with(args: &[&str]) -> Self {
         let folder = tempfile::tempdir().expect("a temporary folder");
         let file = folder.path().join("address");
-        let mut child = taba(&["standalone", "--listen", "127.0.0.1:0", "--data"])
-            .arg(data)
-            .arg("--listen-file")
+        let mut child = taba(args)
+            .args(["--listen", "127.0.0.1:0", "--listen-file"])
             .arg(&file)
             .stdout(Stdio::null())
             .stderr(Stdio::piped())

@@ -2,6 +2,7 @@
 //! keep them.
 
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use parking_lot::Mutex;
@@ -50,6 +51,7 @@ pub(super) struct Shard {
     pub(super) metrics: ShardMetrics,
     pub(super) arrivals: Arrivals,
     bound: watch::Sender<Option<Arc<Bound>>>,
+    was_bound: AtomicBool,
     unbound_since: Mutex<Instant>,
     error: Mutex<Option<String>>,
     calls: mpsc::Sender<AcceptCall>,
@@ -73,6 +75,7 @@ impl Shard {
             metrics: metrics.of(&options.shards[index]),
             arrivals: Arrivals::new(placement),
             bound: watch::Sender::new(None),
+            was_bound: AtomicBool::new(false),
             unbound_since: Mutex::new(Instant::now()),
             error: Mutex::new(None),
             calls: sender,
@@ -101,6 +104,11 @@ impl Shard {
     /// The bound connections, if there are any at this moment.
     pub(super) fn present(&self) -> Option<Arc<Bound>> {
         self.bound.borrow().clone()
+    }
+
+    /// Whether there ever were any.
+    pub(super) fn was_bound(&self) -> bool {
+        self.was_bound.load(Ordering::Relaxed)
     }
 
     /// The bound connections; waits a little for them. The time counts from when they were lost: a query
@@ -294,6 +302,7 @@ async fn serve(shard: &Arc<Shard>, bound: Arc<Bound>) -> &'static str {
     *shard.error.lock() = None;
     shard.metrics.bound();
     shard.bound.send_replace(Some(Arc::clone(&bound)));
+    shard.was_bound.store(true, Ordering::Relaxed);
     // Owners look again: what they knew may be of another history.
     shard.arrivals.reset();
     let reason = tokio::select! {

@@ -109,6 +109,10 @@ impl Store for RedisStore {
         self.vbuckets
     }
 
+    fn was_reached(&self) -> bool {
+        RedisStore::was_reached(self)
+    }
+
     async fn accept(&self, id: Option<&BatchId>, parts: Parts) -> Result<Accepted, StoreError> {
         let calls = self.cut(id, parts)?;
         let calls = calls.into_iter().map(|(shard, blocks)| accept_on(shard, id.cloned(), blocks));

@@ -328,6 +328,32 @@ async fn a_vbucket_that_moved_away_is_refused_by_the_shard_itself() {
 }
 
 #[tokio::test]
+async fn a_store_was_reached_once_every_shard_was_bound_to_whatever_comes_later() {
+    let lab = Lab::start(2, 1);
+    let pause = |shard: usize, paused| lab.shards[shard].primary().pause(paused);
+    pause(1, true);
+    let store = RedisStore::open(lab.options(vbuckets())).expect("usable options");
+    Lab::until("the first shard is bound to", || store.status()[0].address.is_some()).await;
+    assert!(!store.was_reached());
+    pause(1, false);
+    Lab::until("the second too", || store.was_reached()).await;
+    pause(1, true);
+    Lab::until("it is lost", || !store.ready()).await;
+    assert!(store.was_reached());
+    pause(1, false);
+}
+
+#[test]
+fn after_a_while_one_shard_is_enough_and_none_never_is() {
+    let later = Duration::from_secs(60);
+    let before = later - Duration::from_millis(1);
+    assert!(is_reached([true, true].into_iter(), Duration::ZERO));
+    assert!(!is_reached([true, false].into_iter(), before));
+    assert!(is_reached([true, false].into_iter(), later));
+    assert!(!is_reached([false, false].into_iter(), later));
+}
+
+#[tokio::test]
 async fn queries_say_which_vbuckets_are_away_and_do_not_wait_for_each() {
     let lab = Lab::start(2, 1);
     let subject = TestStore::new(lab, VbucketCount::new(256).unwrap(), |_| {});

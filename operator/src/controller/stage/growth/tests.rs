@@ -1,12 +1,11 @@
 //! When new members may come.
 
-use k8s_openapi::api::apps::v1::StatefulSetSpec;
+use k8s_openapi::api::apps::v1::{StatefulSet, StatefulSetSpec};
 use k8s_openapi::api::core::v1::{Container, PodSpec, PodTemplateSpec};
 use kube::api::ObjectMeta;
 use serde_json::json;
 
 use super::*;
-use crate::build::Owned;
 use crate::controller::world::{Member, Pod, Set, Shard};
 
 fn set(replicas: i32, members: &str) -> StatefulSet {
@@ -58,10 +57,10 @@ fn state(ordinal: usize) -> taba_keeper::api::StateAnswer {
 /// How many pods the StatefulSet is to have, out of three wanted.
 fn staged(live: &StatefulSet, world: &World) -> Option<i32> {
     let owned = |set: StatefulSet| Owned { stateful_sets: vec![set], ..Owned::default() };
-    let mut objects = Objects { owned: owned(set(3, "a,b,c")), ..Objects::default() };
+    let mut wanted = owned(set(3, "a,b,c"));
     let live = Children { owned: owned(live.clone()), ..Children::default() };
-    stage(&mut objects, &Names::new("main", "ns", "cluster.local"), &live, world);
-    objects.owned.stateful_sets[0].spec.as_ref().and_then(|spec| spec.replicas)
+    stage(&mut wanted, &Names::new("main", "ns", "cluster.local"), &live, world);
+    wanted.stateful_sets[0].spec.as_ref().and_then(|spec| spec.replicas)
 }
 
 #[test]
