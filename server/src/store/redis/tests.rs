@@ -18,7 +18,7 @@ use taba_core::VbucketCount;
 
 use taba_core::{BatchId, Part, Parts, Vbucket};
 
-use super::{RedisOptions, RedisStore};
+use super::{RedisOptions, RedisStore, is_reached};
 use crate::store::conformance::{Factory, Subject, vbuckets};
 use crate::store::{Accepted, Commit, EntryId, FencingToken, Marks, Store, StoreError};
 use lab::Lab;
