@@ -18,10 +18,10 @@ const RUNS: u64 = 50;
 
 /// Each defect, and the kind of fault that aims at it, where chance would take long; the longest first.
 const DEFECTS: [(&str, Option<Kind>); 6] = [
-    ("bare_failover", Some(Kind::Handover)),
-    ("no_votes", None),
     ("pop_before_apply", None),
+    ("bare_failover", Some(Kind::LoneHandover)),
     ("no_token", Some(Kind::LateCommit)),
+    ("no_votes", Some(Kind::LoseTooMuch)),
     ("wait_one", Some(Kind::KeepOne)),
     ("no_dedupe", None),
 ];

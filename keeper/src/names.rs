@@ -25,11 +25,11 @@ use tokio::time::{Instant, sleep, timeout};
 
 use crate::config::ConfigError;
 
-/// From the end of one round to the next while someone is not found where they were.
-const PAUSE: Duration = Duration::from_secs(1);
+/// From the end of a round that found a change to the next; then twice as long each time.
+const PAUSE_MIN: Duration = Duration::from_secs(1);
 
-/// The same while everyone is where they were. Name servers of Kubernetes let what they say be kept for as long.
-const PAUSE_AT_REST: Duration = Duration::from_secs(5);
+/// Longest pause. Name servers of Kubernetes let what they say be kept for as long.
+const PAUSE_MAX: Duration = Duration::from_secs(5);
 
 /// Longest wait for the address of one name.
 const LOOKUP_TIMEOUT: Duration = Duration::from_secs(3);
@@ -69,14 +69,15 @@ pub fn begin(path: &Path) -> Result<(), ConfigError> {
 pub async fn run(args: &NamesArgs) -> Infallible {
     let mut known = Known::default();
     let mut written = String::new();
+    let mut pause = PAUSE_MIN;
     loop {
-        let pause = match fs::read_to_string(&args.names) {
-            Ok(list) => known.round(named(&list), address_of).await,
-            Err(error) => {
-                tracing::warn!(%error, file = %args.names.display(), "no list");
-                PAUSE
+        match fs::read_to_string(&args.names) {
+            Ok(list) => {
+                let has_changed = known.round(named(&list), address_of).await;
+                pause = if has_changed { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
             }
-        };
+            Err(error) => tracing::warn!(%error, file = %args.names.display(), "no list"),
+        }
         let text = known.file();
         if text != written {
             match overwrite(&args.hosts, &text) {
@@ -97,35 +98,43 @@ async fn address_of(name: String) -> Option<IpAddr> {
     found.ok()?.ok()?.next().map(|socket| socket.ip())
 }
 
-/// Addresses of names, and when a name server last said so.
+/// Addresses of names.
 #[derive(Debug, Default)]
-struct Known(BTreeMap<String, (IpAddr, Instant)>);
+struct Known {
+    /// With the time when a name server last said so.
+    addresses: BTreeMap<String, (IpAddr, Instant)>,
+    /// What the last round found.
+    found: BTreeMap<String, Option<IpAddr>>,
+}
 
 impl Known {
-    /// Looks all names up, and forgets all others. Gives the pause until the next round.
-    async fn round<F>(&mut self, names: BTreeSet<String>, look_up: impl Fn(String) -> F) -> Duration
+    /// Looks all names up, and forgets all others. Whether anyone came, went or moved since the last time.
+    async fn round<F>(&mut self, names: BTreeSet<String>, look_up: impl Fn(String) -> F) -> bool
     where
         F: Future<Output = Option<IpAddr>>,
     {
-        self.0.retain(|name, _| names.contains(name));
+        self.addresses.retain(|name, _| names.contains(name));
         let look_up = |name: String| {
             let asked = look_up(name.clone());
             async move { (name, asked.await) }
         };
-        let found: Vec<_> = stream::iter(names).map(look_up).buffer_unordered(LOOKUPS_MAX).collect().await;
+        let found: BTreeMap<_, _> =
+            stream::iter(names).map(look_up).buffer_unordered(LOOKUPS_MAX).collect().await;
         let now = Instant::now();
-        let mut is_at_rest = true;
-        for (name, address) in found {
-            let before = address.and_then(|address| self.0.insert(name, (address, now)));
-            is_at_rest &= before.is_some_and(|(before, _)| Some(before) == address);
+        for (name, address) in &found {
+            if let Some(address) = *address {
+                self.addresses.insert(name.clone(), (address, now));
+            }
         }
-        self.0.retain(|_, (_, said)| now.duration_since(*said) < KEPT);
-        if is_at_rest { PAUSE_AT_REST } else { PAUSE }
+        self.addresses.retain(|_, (_, said)| now.duration_since(*said) < KEPT);
+        let has_changed = found != self.found;
+        self.found = found;
+        has_changed
     }
 
     fn file(&self) -> String {
         let mut text = LOCAL.to_owned();
-        for (name, (address, _)) in &self.0 {
+        for (name, (address, _)) in &self.addresses {
             writeln!(text, "{address} {name}").expect("a string takes everything");
         }
         text
@@ -179,18 +188,19 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn names_are_looked_up_often_only_while_someone_is_not_where_they_were() {
+    async fn a_round_tells_whether_anyone_came_went_or_moved() {
         let mut known = Known::default();
         let a_and_b = names(&["a.", "b."]);
         let at = |last: u8| move |_: String| ready(Some(IpAddr::from([10, 0, 0, last])));
-        let only_a = async |name: String| (name == "a.").then(|| [10, 0, 0, 1].into());
-        assert_eq!(known.round(a_and_b.clone(), at(1)).await, PAUSE, "found for the first time");
-        assert_eq!(known.round(a_and_b.clone(), at(1)).await, PAUSE_AT_REST);
-        assert_eq!(known.round(a_and_b.clone(), only_a).await, PAUSE, "b is not found");
-        assert_eq!(known.round(a_and_b.clone(), at(1)).await, PAUSE_AT_REST, "b is where it was");
-        assert_eq!(known.round(a_and_b.clone(), at(2)).await, PAUSE, "both have moved");
-        assert_eq!(known.round(a_and_b, at(2)).await, PAUSE_AT_REST);
-        assert_eq!(known.round(BTreeSet::new(), nobody_answers).await, PAUSE_AT_REST, "nobody to look up");
+        let only_a = |name: String| ready((name == "a.").then(|| IpAddr::from([10, 0, 0, 1])));
+        assert!(known.round(a_and_b.clone(), at(1)).await, "both came");
+        assert!(!known.round(a_and_b.clone(), at(1)).await);
+        assert!(known.round(a_and_b.clone(), only_a).await, "b went");
+        assert!(!known.round(a_and_b.clone(), only_a).await, "b is away still");
+        assert!(known.round(a_and_b.clone(), at(1)).await, "b is back");
+        assert!(known.round(a_and_b.clone(), at(2)).await, "both moved");
+        assert!(known.round(names(&["a."]), at(2)).await, "b is not on the list any more");
+        assert!(!known.round(names(&["a."]), at(2)).await);
     }
 
     #[tokio::test(start_paused = true)]

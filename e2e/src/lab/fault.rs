@@ -88,6 +88,9 @@ pub enum Kind {
     /// All members of a shard but one die, after that one heard nothing for a moment. Where every member must
     /// hold a write, the one that is left has all.
     KeepOne,
+    /// A primary hands over on command while the keepers of its replicas stand still: Sentinel and Redis do their parts,
+    /// and nobody but the fence keeps the old primary from taking more.
+    LoneHandover,
     /// What a backend sends to Redis arrives only when its leases are over, others have taken over and
     /// committed, and these are dead: nobody is left who would write the same states again.
     LateCommit,
@@ -142,7 +145,7 @@ pub const SECOND: [Kind; 19] = [
 ];
 
 /// Kinds that only come when asked for: each makes things meet that seldom meet by chance.
-pub const ASKED_FOR: [Kind; 2] = [Kind::KeepOne, Kind::LateCommit];
+pub const ASKED_FOR: [Kind; 3] = [Kind::KeepOne, Kind::LoneHandover, Kind::LateCommit];
 
 impl Kind {
     /// Every kind.
@@ -199,6 +202,7 @@ impl Kind {
             Self::CutAgent => "cut_agent",
             Self::LoseTooMuch => "lose_too_much",
             Self::KeepOne => "keep_one",
+            Self::LoneHandover => "lone_handover",
             Self::LateCommit => "late_commit",
         }
     }
@@ -222,6 +226,7 @@ impl Kind {
                 | Self::RollShard
                 | Self::LoseTooMuch
                 | Self::KeepOne
+                | Self::LoneHandover
                 | Self::LateCommit
         )
     }

@@ -148,6 +148,7 @@ impl Scene {
             }
             Kind::LoseTooMuch => self.lose_too_much(length, rng),
             Kind::KeepOne => self.keep_one(rng),
+            Kind::LoneHandover => self.lone_handover(rng),
             Kind::LateCommit => self.late_commit(length, rng),
         }
     }

@@ -3,7 +3,8 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result};
+use anyhow::{Context, Result, bail};
+use rustix::process::Signal;
 
 use super::{Scene, one};
 use crate::lab::cluster::url;
@@ -11,6 +12,9 @@ use crate::lab::daemon::Daemon;
 use crate::lab::host::SERVER_PORT;
 use crate::lab::run::CONVERGENCE;
 use crate::rng::Rng;
+
+/// Longer than Sentinel takes to make a replica the primary.
+const LONE: Duration = Duration::from_millis(2500);
 
 impl Scene {
     /// Commands a handover until one is done: another fault may make the primary refuse at first.
@@ -27,6 +31,34 @@ impl Scene {
             answer
         };
         self.cluster.pace.until(CONVERGENCE, attempt).map(drop)
+    }
+
+    /// Sentinel needs a moment to make a replica the primary, and another until it tells the old one and the other replica.
+    pub(super) fn lone_handover(&self, rng: &mut Rng) -> Result<()> {
+        let shard = self.a_shard(rng);
+        let primary = self.primary_of(shard);
+        let members = &self.cluster.shards[shard].members;
+        let replicas: Vec<_> =
+            (0..members.len()).filter(|at| *at != primary).map(|at| &members[at]).collect();
+        self.note(format!(
+            "stop the keepers of the replicas; handover of {}",
+            members[primary].daemon.name()
+        ));
+        replicas.iter().try_for_each(|replica| replica.daemon.signal(Signal::STOP))?;
+        let answer = std::thread::scope(|scope| {
+            let command = || members[primary].keeper.command("/handover", &serde_json::json!({}));
+            let answer = scope.spawn(command);
+            std::thread::sleep(LONE);
+            self.note("continue the keepers");
+            let continued = replicas.iter().try_for_each(|replica| replica.daemon.signal(Signal::CONT));
+            continued.and(answer.join().unwrap_or_else(|_| bail!("the command panicked")))
+        });
+        match answer {
+            Ok(text) => self.note(format!("handed over: {}", text.trim())),
+            // It lifts its fence then, and goes on or follows whoever opens.
+            Err(error) => self.note(format!("not handed over: {error:#}")),
+        }
+        Ok(())
     }
 
     /// One backend more, then one less, then as before.
