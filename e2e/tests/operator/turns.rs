@@ -70,7 +70,7 @@ impl Turns {
 }
 
 /// Waits until a namespace is gone with all that was in it: a finalizer that hangs would keep it.
-pub fn gone(namespace: &str) -> Result<()> {
+fn gone(namespace: &str) -> Result<()> {
     until(&format!("namespace {namespace} is gone"), GONE, || {
         let Some(found) = find(&format!("/api/v1/namespaces/{namespace}"))? else { return Ok(()) };
         bail!("it is {}: {}", text(&found, "/status/phase"), found["status"]["conditions"])

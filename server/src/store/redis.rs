@@ -130,10 +130,6 @@ impl RedisStore {
         self.shards.iter().all(|shard| shard.present().is_some())
     }
 
-    fn was_reached(&self) -> bool {
-        is_reached(self.shards.iter().map(|shard| shard.was_bound()), self.opened.elapsed())
-    }
-
     /// How each shard is doing, in their order.
     #[must_use]
     pub fn status(&self) -> Vec<ShardStatus> {

@@ -1,8 +1,9 @@
 //! Control groups as the record of what the cluster runs, and the means to end all of it.
 //!
 //! On a machine with version 1 every controller has a tree of its own, and the group is made in each; with
-//! version 2 there is one. Where both are, only the first is ours. A process that starts another leaves it in its own group unless the kubelet
-//! moves it to a pod's, which is below ours too, so `kill_all` reaches what containerd left behind.
+//! version 2 there is one. Where both are, only the first is ours. A process that starts another leaves it in its
+//! own group unless the kubelet moves it to a pod's, which is below ours too, so `kill_all` reaches what containerd
+//! left behind.
 
 use std::collections::BTreeSet;
 use std::fs;

@@ -15,7 +15,7 @@ use super::call::CallError;
 use super::lane::AcceptCall;
 use super::scripts::{self, Script};
 use super::shard::{Shard, Use};
-use super::{changes, reply};
+use super::{changes, is_reached, reply};
 use crate::mutants::Mutant;
 use crate::store::{
     Accepted, ClientStates, Commit, Enrolment, EntryId, FencingToken, Lease, Marks, Progress, QueueDepth,
@@ -110,7 +110,7 @@ impl Store for RedisStore {
     }
 
     fn was_reached(&self) -> bool {
-        RedisStore::was_reached(self)
+        is_reached(self.shards.iter().map(|shard| shard.was_bound()), self.opened.elapsed())
     }
 
     async fn accept(&self, id: Option<&BatchId>, parts: Parts) -> Result<Accepted, StoreError> {

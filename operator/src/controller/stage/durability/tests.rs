@@ -107,6 +107,7 @@ fn nothing_else_waits() {
 #[test]
 fn a_cluster_that_is_made_has_nothing_to_wait_for() {
     let mut wanted = owned(FSYNC, FSYNC);
-    stage(&mut wanted, &Names::new("main", "ns", "cluster.local"), &Children::default(), &World::default());
+    let names = Names::new("main", "ns", "cluster.local");
+    stage(&mut wanted, &names, &Children::default(), &world(false, false));
     assert_eq!(wanted, owned(FSYNC, FSYNC));
 }
