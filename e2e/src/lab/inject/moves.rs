@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use rustix::process::Signal;
 
 use super::{Scene, one};
@@ -33,32 +33,31 @@ impl Scene {
         self.cluster.pace.until(CONVERGENCE, attempt).map(drop)
     }
 
-    /// Sentinel needs a moment to make a replica the primary, and another until it tells the old one and the other replica.
+    /// Sentinel needs a moment to make a replica the primary, and another until it tells the old one and the other
+    /// replica. Again until a handover is under way in that time: at first the primary may refuse.
     pub(super) fn lone_handover(&self, rng: &mut Rng) -> Result<()> {
         let shard = self.a_shard(rng);
-        let primary = self.primary_of(shard);
+        self.cluster.pace.until(CONVERGENCE, || self.try_lone_handover(shard))
+    }
+
+    fn try_lone_handover(&self, shard: usize) -> Result<()> {
         let members = &self.cluster.shards[shard].members;
-        let replicas: Vec<_> =
-            (0..members.len()).filter(|at| *at != primary).map(|at| &members[at]).collect();
-        self.note(format!(
-            "stop the keepers of the replicas; handover of {}",
-            members[primary].daemon.name()
-        ));
-        replicas.iter().try_for_each(|replica| replica.daemon.signal(Signal::STOP))?;
-        let answer = std::thread::scope(|scope| {
-            let command = || members[primary].keeper.command("/handover", &serde_json::json!({}));
-            let answer = scope.spawn(command);
+        let at = self.primary_of(shard);
+        let primary = &members[at];
+        let replicas = || members[..at].iter().chain(&members[at + 1..]);
+        self.note(format!("stop the keepers of the replicas; handover of {}", primary.daemon.name()));
+        replicas().try_for_each(|replica| replica.daemon.signal(Signal::STOP))?;
+        std::thread::scope(|scope| {
+            let answer = scope.spawn(|| primary.keeper.command("/handover", &serde_json::json!({})));
             std::thread::sleep(LONE);
+            let is_under_way = !answer.is_finished();
             self.note("continue the keepers");
-            let continued = replicas.iter().try_for_each(|replica| replica.daemon.signal(Signal::CONT));
-            continued.and(answer.join().unwrap_or_else(|_| bail!("the command panicked")))
-        });
-        match answer {
-            Ok(text) => self.note(format!("handed over: {}", text.trim())),
-            // It lifts its fence then, and goes on or follows whoever opens.
-            Err(error) => self.note(format!("not handed over: {error:#}")),
-        }
-        Ok(())
+            replicas().try_for_each(|replica| replica.daemon.signal(Signal::CONT))?;
+            let answer = answer.join().unwrap_or_else(|_| bail!("the command panicked"));
+            self.note(format!("handover: {answer:?}"));
+            ensure!(is_under_way, "refused: {answer:?}");
+            Ok(())
+        })
     }
 
     /// One backend more, then one less, then as before.
