@@ -71,28 +71,28 @@ const BESIDE: [&[Scenario]; 12] = [
         ("nodes", nodes::nodes_fail_in_every_way),
         ("apart", apart::clusters_do_not_meet_even_with_each_others_addresses),
     ],
+    &[("change-shards", change::every_change_of_shards_restarts_only_what_it_must)],
     &[("change-servers", change::every_other_change_restarts_only_what_it_must)],
     // The operator.
     &[
         ("kill-operator", kill::an_operator_that_dies_again_and_again_ends_what_it_began),
         ("delete-orders", delete::nothing_is_left_or_stuck_in_whatever_order_things_go),
     ],
-    &[("kill-pods", kill::each_kind_of_pod_dies_under_traffic)],
-    &[("autoscaling", scale::load_makes_servers_grow_and_calm_makes_them_shrink)],
-    &[("change-shards", change::every_change_of_shards_restarts_only_what_it_must)],
     &[
         ("broken", broken::what_cannot_work_is_told_and_a_good_spec_heals_it),
         ("rights", rights::pods_may_nothing_and_reach_only_what_they_need),
     ],
+    &[("autoscaling", scale::load_makes_servers_grow_and_calm_makes_them_shrink)],
+    &[("kill-pods", kill::each_kind_of_pod_dies_under_traffic)],
     &[("upgrade", upgrade::new_images_roll_under_traffic)],
     &[("data-lost", volumes::data_go_away_and_come_back)],
     &[("delete-retain", delete::retained_data_are_served_by_a_new_cluster_of_the_same_name)],
-    // These are alone in the end, so nothing waits for their lanes.
+    // These are alone in the end, so nothing waits for their lanes. The second harms while what the first made goes.
     &[("ten", scale::ten_clusters_cost_the_operator_little)],
     &[("api-server", nodes::the_api_server_dies)],
 ];
 /// How many rows at a time.
-const LANES: usize = 5;
+const LANES: usize = 4;
 
 fn main() -> ExitCode {
     // Words for the usual harness, such as --nocapture, mean nothing here.

@@ -128,23 +128,30 @@ pub fn run(options: &Options) -> Result<()> {
     Ok(())
 }
 
-/// Builds the programs of all images at once: built apart, what they share would be compiled for each.
+/// Builds the programs of all images at once.
 fn build(names: &[Name], quick: bool) -> Result<()> {
-    let programs: Vec<_> = names.iter().flat_map(|name| name.programs()).copied().collect();
+    let programs = programs(names);
     if programs.is_empty() { Ok(()) } else { taba::build(quick, &programs) }
 }
 
-/// Builds what campaigns of faults run: what the images for tests hold, and in `mutants` the same with known defects.
-/// Gives the folder.
+fn programs(names: &[Name]) -> Vec<&'static str> {
+    names.iter().flat_map(|name| name.programs()).map(|(program, _)| *program).collect()
+}
+
+/// Builds what campaigns of faults run: what the images for tests hold, the same with known defects in `mutants`, and
+/// the lab itself. Gives the folder.
 ///
 /// # Errors
 /// If they cannot be built.
 pub fn campaign_programs() -> Result<PathBuf> {
-    // All packages both times, for what they share would be compiled once more for fewer.
-    let programs: Vec<_> = Name::ALL.iter().flat_map(|name| name.programs()).copied().collect();
-    taba::build_mutants(true, &programs)?;
-    taba::build(true, &programs)?;
+    taba::build_mutants(true)?;
+    taba::build(true, &[&programs(&Name::ALL)[..], &["taba-lab"]].concat())?;
     Ok(taba::folder(true))
+}
+
+/// All packages of which something is in an image.
+fn packages() -> impl Iterator<Item = &'static str> {
+    Name::ALL.into_iter().flat_map(Name::programs).map(|(_, package)| *package)
 }
 
 /// Makes the archive of an image.

@@ -88,7 +88,7 @@ pub fn nodes_fail_in_every_way(stage: &mut Stage) -> Result<()> {
 pub fn the_api_server_dies(stage: &mut Stage) -> Result<()> {
     let taba = stage.taba("main", &small())?;
     let checker = stage.checker(&taba)?;
-    stage.alone(1);
+    stage.alone(2);
     let moment = checker.now()?;
     let primary = taba.primary(0)?;
     let down = Harm::begin("control/kube-apiserver")?;

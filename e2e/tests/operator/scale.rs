@@ -87,7 +87,7 @@ pub fn ten_clusters_cost_the_operator_little(stage: &mut Stage) -> Result<()> {
         .collect::<Result<Vec<_>>>()?;
     clusters.iter().try_for_each(|taba| taba.settled().map(drop))?;
     stage.note(format!("{CLUSTERS} clusters settled in {:.0} s", begin.elapsed().as_secs_f64()));
-    stage.alone(2);
+    stage.alone(1);
     // What goes costs the operator too.
     stage.swept()?;
     // What a start costs is over when figures fall to what rest costs.

@@ -4,6 +4,7 @@
 //! changed version is built anew and an unchanged one never. An interrupted build goes on where it stopped,
 //! since Go keeps what it has compiled.
 
+use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -20,8 +21,7 @@ struct Module {
     folder: &'static str,
     /// What a build is made from, in that folder.
     sources: &'static [&'static str],
-    /// The packages that become programs, each named after its last part. The biggest come first, so that
-    /// what they share is compiled with both cores busy.
+    /// The packages that become programs, each named after its last part.
     packages: &'static [&'static str],
 }
 
@@ -127,30 +127,37 @@ impl Module {
     }
 
     fn ensure(&self, cache: &Path, packages: &[&str]) -> Result<()> {
-        let missing: Vec<_> =
-            packages.iter().filter(|package| !program(cache, name_of(package)).is_file()).collect();
+        let is_missing = |package: &&str| !program(cache, name_of(package)).is_file();
+        let missing: Vec<_> = packages.iter().copied().filter(is_missing).collect();
         if missing.is_empty() {
             return Ok(());
         }
         require_go()?;
         let bin = cache.join("bin");
-        std::fs::create_dir_all(&bin).with_context(|| format!("failed to make {}", bin.display()))?;
         if missing.len() > 1 {
             eprintln!("building Kubernetes from Go modules: about 10 minutes on two cores, once");
         }
+        // All at once, so that some are compiled while others are linked, which keeps one core busy.
+        let parts = cache.join("parts");
+        for folder in [&bin, &parts] {
+            fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
+        }
+        self.build(&missing, &parts).with_context(|| format!("failed to build {missing:?}"))?;
         for package in missing {
-            let part = bin.join(format!(".{}", name_of(package)));
-            self.build(package, &part).with_context(|| format!("failed to build {package}"))?;
             // Only a whole program gets its name.
-            std::fs::rename(part, program(cache, name_of(package))).context("failed to name a program")?;
+            fs::rename(parts.join(name_of(package)), program(cache, name_of(package)))
+                .context("failed to name a program")?;
         }
         Ok(())
     }
 
-    fn build(&self, package: &str, output: &Path) -> Result<()> {
+    fn build(&self, packages: &[&str], folder: &Path) -> Result<()> {
         let begin = Instant::now();
         let mut build = go(self.folder);
-        build.args(["build", "-v", "-trimpath", "-ldflags", &linker_flags()?, "-o"]).arg(output).arg(package);
+        build
+            .args(["build", "-v", "-trimpath", "-ldflags", &linker_flags()?, "-o"])
+            .arg(folder)
+            .args(packages);
         process::announce(&build);
         let mut child = build.stderr(Stdio::piped()).spawn().context("failed to start go")?;
         let stderr = child.stderr.take().context("standard error is piped")?;
@@ -166,13 +173,7 @@ impl Module {
         if !status.success() {
             bail!("go ended with {status}:\n{}", complaints.join("\n"));
         }
-        let bytes = std::fs::metadata(output).context("go made no program")?.len();
-        eprintln!(
-            "   {}: {:.0} s, {} MB",
-            name_of(package),
-            begin.elapsed().as_secs_f64(),
-            bytes / 1_000_000
-        );
+        eprintln!("   {:.0} s", begin.elapsed().as_secs_f64());
         Ok(())
     }
 }
@@ -306,10 +307,10 @@ mod tests {
     fn a_changed_file_changes_the_digest() {
         let file = std::env::temp_dir().join(format!("taba-digest-{}", std::process::id()));
         let mut digests = ["a", "b"].map(|text| {
-            std::fs::write(&file, text).expect("a temporary file");
+            fs::write(&file, text).expect("a temporary file");
             digest(std::slice::from_ref(&file)).expect("sha256sum is there")
         });
-        std::fs::remove_file(&file).expect("made above");
+        fs::remove_file(&file).expect("made above");
         digests.sort();
         assert!(digests[0].len() == 64 && digests[0] != digests[1]);
     }

@@ -14,13 +14,15 @@ const FOLDER: &str = "usr/local/bin";
 pub const PROGRAMS: [(&str, &str); 3] =
     [("taba", "taba-server"), ("taba-keeper", "taba-keeper"), ("taba-operator", "taba-operator")];
 
+/// Those that can be built with known defects.
+const WITH_DEFECTS: [&str; 2] = ["taba", "taba-keeper"];
+
 pub const IMAGE: Image<'static> = super::image(super::TABA, &["/usr/local/bin/taba"], "/usr/local/bin");
 
-/// Builds programs (each with its package) linked to nothing, so that they run in any image: the keeper is copied
-/// into that of Redis.
-pub fn build(quick: bool, programs: &[(&str, &str)]) -> Result<()> {
+/// Builds programs linked to nothing, so that they run in any image: the keeper is copied into that of Redis.
+pub fn build(quick: bool, programs: &[&str]) -> Result<()> {
     compile(quick, programs, &[])?;
-    for (program, _) in programs {
+    for program in programs {
         let program = folder(quick).join(program);
         let headers = process::output(process::program("readelf").arg("--program-headers").arg(&program))?;
         if headers.contains("INTERP") {
@@ -30,12 +32,12 @@ pub fn build(quick: bool, programs: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-/// Builds `programs`, and keeps those that have known defects in `<folder>/mutants`. To be called before [`build`], which
-/// then leaves programs without defects where cargo puts them.
-pub fn build_mutants(quick: bool, programs: &[(&str, &str)]) -> Result<()> {
-    compile(quick, programs, &["--features", "taba-server/mutants,taba-keeper/mutants"])?;
+/// Builds those of [`WITH_DEFECTS`] in `<folder>/mutants`. To be called before [`build`], which then leaves programs
+/// without defects where cargo puts them.
+pub fn build_mutants(quick: bool) -> Result<()> {
+    compile(quick, &WITH_DEFECTS, &["--features", "taba-server/mutants,taba-keeper/mutants"])?;
     let mutants = folder(quick).join("mutants");
-    for program in ["taba", "taba-keeper"] {
+    for program in WITH_DEFECTS {
         // A program that runs cannot be written to, but it can be replaced.
         let new = mutants.join(format!("{program}.new"));
         archive::copy(&folder(quick).join(program), &new)?;
@@ -44,14 +46,14 @@ pub fn build_mutants(quick: bool, programs: &[(&str, &str)]) -> Result<()> {
     Ok(())
 }
 
-fn compile(quick: bool, programs: &[(&str, &str)], features: &[&str]) -> Result<()> {
+fn compile(quick: bool, programs: &[&str], features: &[&str]) -> Result<()> {
     system::ensure_programs(&[C_COMPILER, MUSL_COMPILER])?;
     system::ensure_target(TARGET)?;
     let mut build = process::cargo();
     build.args(["build", "--locked", "--target", TARGET, "--profile", profile(quick)]).args(features);
-    for (program, package) in programs {
-        build.args(["--package", package, "--bin", program]);
-    }
+    // All packages whatever is built: for fewer, cargo would compile what they share once more.
+    build.args(super::packages().flat_map(|package| ["--package", package]));
+    build.args(programs.iter().flat_map(|program| ["--bin", program]));
     process::run(&mut build)
 }
 
