@@ -21,8 +21,8 @@ struct Module {
     folder: &'static str,
     /// What a build is made from, in that folder.
     sources: &'static [&'static str],
-    /// The packages that become programs, each named after its last part.
-    packages: &'static [&'static str],
+    /// The packages that become programs, each named after its last part. Those of a group are built at once.
+    groups: &'static [&'static [&'static str]],
 }
 
 const MAIN: Module = Module {
@@ -36,14 +36,17 @@ const MAIN: Module = Module {
         "cmd/fetch/main.go",
         "cmd/pause/main.go",
     ],
-    packages: &[
-        "./cmd/kubernetes",
-        "./cmd/pause",
-        "./cmd/fetch",
-        "./cmd/coredns",
-        "sigs.k8s.io/metrics-server/cmd/metrics-server",
-        "github.com/rancher/local-path-provisioner",
-        HELM,
+    groups: &[
+        &[
+            "./cmd/kubernetes",
+            "./cmd/pause",
+            "./cmd/fetch",
+            "./cmd/coredns",
+            "sigs.k8s.io/metrics-server/cmd/metrics-server",
+            HELM,
+        ],
+        // It writes the path of a module with a capital letter, which may not meet the small one.
+        &["github.com/rancher/local-path-provisioner"],
     ],
 };
 const HELM: &str = "helm.sh/helm/v3/cmd/helm";
@@ -52,7 +55,7 @@ const HELM: &str = "helm.sh/helm/v3/cmd/helm";
 const POLICIES: Module = Module {
     folder: "e2e/cluster/policies",
     sources: &["go.mod", "go.sum", "main.go"],
-    packages: &["taba/e2e/cluster/policies"],
+    groups: &[&["taba/e2e/cluster/policies"]],
 };
 
 /// The oldest Go that fetches the toolchain a module asks for.
@@ -72,8 +75,9 @@ impl Programs {
     /// If there is no Go, or the modules cannot be reached or built.
     pub fn ensure() -> Result<Self> {
         let programs = Self::locate()?;
-        MAIN.ensure(&programs.folder, MAIN.packages)?;
-        POLICIES.ensure(&programs.policies, POLICIES.packages)?;
+        for (module, cache) in [(MAIN, &programs.folder), (POLICIES, &programs.policies)] {
+            module.groups.iter().try_for_each(|packages| module.ensure(cache, packages))?;
+        }
         Ok(programs)
     }
 
@@ -137,7 +141,7 @@ impl Module {
         if missing.len() > 1 {
             eprintln!("building Kubernetes from Go modules: about 10 minutes on two cores, once");
         }
-        // All at once, so that some are compiled while others are linked, which keeps one core busy.
+        // At once, so that some are compiled while others are linked, which keeps one core busy.
         let parts = cache.join("parts");
         for folder in [&bin, &parts] {
             fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
@@ -158,6 +162,8 @@ impl Module {
             .args(["build", "-v", "-trimpath", "-ldflags", &linker_flags()?, "-o"])
             .arg(folder)
             .args(packages);
+        // Memory is there, cores are not: the compiler collects its garbage more rarely.
+        build.env("GOGC", "400");
         process::announce(&build);
         let mut child = build.stderr(Stdio::piped()).spawn().context("failed to start go")?;
         let stderr = child.stderr.take().context("standard error is piped")?;
