@@ -6,6 +6,7 @@
 #![allow(clippy::print_stdout, reason = "what a failed test did is printed by the harness")]
 
 use std::collections::BTreeMap;
+use std::path::Path;
 
 use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
 use taba_e2e::lab::fault::{ASKED_FOR, Kind};
@@ -54,8 +55,8 @@ fn options() -> Options {
 
 /// Runs a campaign, which must go well; gives how often each kind was met.
 fn run(options: &Options) -> BTreeMap<Kind, usize> {
-    let summary =
-        campaign::run(&campaign_programs().join("taba-lab"), options, &Console).expect("the lab runs");
+    let lab = Path::new(env!("CARGO_BIN_EXE_taba-lab"));
+    let summary = campaign::run(lab, options, &Console).expect("the lab runs");
     println!("{}", summary.markdown());
     campaign::judge(&summary, options).expect("every run is as it must be");
     summary.counts()

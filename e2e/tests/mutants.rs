@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
 use taba_e2e::lab::fault::Kind;
 use taba_e2e::lab::report::Outcome;
-use taba_e2e::process::{campaign_lanes, campaign_programs, mutant_programs};
+use taba_e2e::process::{campaign_lanes, mutant_programs};
 use taba_e2e::rng::seed;
 
 /// Within so many runs each defect must be seen.
@@ -46,7 +46,7 @@ impl Listener for Count {
 
 #[test]
 fn defects_are_caught_within_fifty_runs() {
-    let lab = campaign_programs().join("taba-lab");
+    let lab = Path::new(env!("CARGO_BIN_EXE_taba-lab"));
     let waiting = Mutex::new(DEFECTS.iter());
     let next = || waiting.lock().expect("no lane panics here").next();
     // Beside each other, for where one is caught nothing more is to be run.
@@ -54,7 +54,7 @@ fn defects_are_caught_within_fifty_runs() {
         for _ in 0..campaign_lanes() {
             scope.spawn(|| {
                 while let Some((mutant, kind)) = next() {
-                    is_caught(&lab, mutant, *kind);
+                    is_caught(lab, mutant, *kind);
                 }
             });
         }

@@ -130,22 +130,18 @@ pub fn run(options: &Options) -> Result<()> {
 
 /// Builds the programs of all images at once.
 fn build(names: &[Name], quick: bool) -> Result<()> {
-    let programs = programs(names);
+    let programs: Vec<_> = names.iter().flat_map(|name| name.programs()).map(|(name, _)| *name).collect();
     if programs.is_empty() { Ok(()) } else { taba::build(quick, &programs) }
 }
 
-fn programs(names: &[Name]) -> Vec<&'static str> {
-    names.iter().flat_map(|name| name.programs()).map(|(program, _)| *program).collect()
-}
-
-/// Builds what campaigns of faults run: what the images for tests hold, the same with known defects in `mutants`, and
-/// the lab itself. Gives the folder.
+/// Builds what campaigns of faults run: what the images for tests hold, and in `mutants` the same with known defects.
+/// Gives the folder.
 ///
 /// # Errors
 /// If they cannot be built.
 pub fn campaign_programs() -> Result<PathBuf> {
     taba::build_mutants(true)?;
-    taba::build(true, &[&programs(&Name::ALL)[..], &["taba-lab"]].concat())?;
+    build(&Name::ALL, true)?;
     Ok(taba::folder(true))
 }
 
