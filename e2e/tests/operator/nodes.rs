@@ -22,7 +22,7 @@ const BATCHES_MIN: u64 = 100;
 /// Long enough for every Sentinel to ask for many names, and to be asked by the next.
 const DEAF: Duration = Duration::from_secs(10);
 /// A Sentinel that waited for a name server does nothing for 30 s.
-const CHOSEN: Duration = Duration::from_secs(25);
+const CHOSEN: Duration = Duration::from_secs(20);
 /// How long a drain may take; what it cannot evict by then, it must not.
 const DRAIN: &str = "--timeout=30s";
 

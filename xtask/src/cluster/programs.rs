@@ -4,7 +4,6 @@
 //! changed version is built anew and an unchanged one never. An interrupted build goes on where it stopped,
 //! since Go keeps what it has compiled.
 
-use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -21,8 +20,9 @@ struct Module {
     folder: &'static str,
     /// What a build is made from, in that folder.
     sources: &'static [&'static str],
-    /// The packages that become programs, each named after its last part. Those of a group are built at once.
-    groups: &'static [&'static [&'static str]],
+    /// The packages that become programs, each named after its last part. The biggest come first, so that
+    /// what they share is compiled with both cores busy.
+    packages: &'static [&'static str],
 }
 
 const MAIN: Module = Module {
@@ -36,17 +36,14 @@ const MAIN: Module = Module {
         "cmd/fetch/main.go",
         "cmd/pause/main.go",
     ],
-    groups: &[
-        &[
-            "./cmd/kubernetes",
-            "./cmd/pause",
-            "./cmd/fetch",
-            "./cmd/coredns",
-            "sigs.k8s.io/metrics-server/cmd/metrics-server",
-            HELM,
-        ],
-        // It writes the path of a module with a capital letter, which may not meet the small one.
-        &["github.com/rancher/local-path-provisioner"],
+    packages: &[
+        "./cmd/kubernetes",
+        "./cmd/pause",
+        "./cmd/fetch",
+        "./cmd/coredns",
+        "sigs.k8s.io/metrics-server/cmd/metrics-server",
+        "github.com/rancher/local-path-provisioner",
+        HELM,
     ],
 };
 const HELM: &str = "helm.sh/helm/v3/cmd/helm";
@@ -55,7 +52,7 @@ const HELM: &str = "helm.sh/helm/v3/cmd/helm";
 const POLICIES: Module = Module {
     folder: "e2e/cluster/policies",
     sources: &["go.mod", "go.sum", "main.go"],
-    groups: &[&["taba/e2e/cluster/policies"]],
+    packages: &["taba/e2e/cluster/policies"],
 };
 
 /// The oldest Go that fetches the toolchain a module asks for.
@@ -75,9 +72,8 @@ impl Programs {
     /// If there is no Go, or the modules cannot be reached or built.
     pub fn ensure() -> Result<Self> {
         let programs = Self::locate()?;
-        for (module, cache) in [(MAIN, &programs.folder), (POLICIES, &programs.policies)] {
-            module.groups.iter().try_for_each(|packages| module.ensure(cache, packages))?;
-        }
+        MAIN.ensure(&programs.folder, MAIN.packages)?;
+        POLICIES.ensure(&programs.policies, POLICIES.packages)?;
         Ok(programs)
     }
 
@@ -131,39 +127,30 @@ impl Module {
     }
 
     fn ensure(&self, cache: &Path, packages: &[&str]) -> Result<()> {
-        let is_missing = |package: &&str| !program(cache, name_of(package)).is_file();
-        let missing: Vec<_> = packages.iter().copied().filter(is_missing).collect();
+        let missing: Vec<_> =
+            packages.iter().filter(|package| !program(cache, name_of(package)).is_file()).collect();
         if missing.is_empty() {
             return Ok(());
         }
         require_go()?;
         let bin = cache.join("bin");
+        std::fs::create_dir_all(&bin).with_context(|| format!("failed to make {}", bin.display()))?;
         if missing.len() > 1 {
             eprintln!("building Kubernetes from Go modules: about 10 minutes on two cores, once");
         }
-        // At once, so that some are compiled while others are linked, which keeps one core busy.
-        let parts = cache.join("parts");
-        for folder in [&bin, &parts] {
-            fs::create_dir_all(folder).with_context(|| format!("failed to make {}", folder.display()))?;
-        }
-        self.build(&missing, &parts).with_context(|| format!("failed to build {missing:?}"))?;
         for package in missing {
+            let part = bin.join(format!(".{}", name_of(package)));
+            self.build(package, &part).with_context(|| format!("failed to build {package}"))?;
             // Only a whole program gets its name.
-            fs::rename(parts.join(name_of(package)), program(cache, name_of(package)))
-                .context("failed to name a program")?;
+            std::fs::rename(part, program(cache, name_of(package))).context("failed to name a program")?;
         }
         Ok(())
     }
 
-    fn build(&self, packages: &[&str], folder: &Path) -> Result<()> {
+    fn build(&self, package: &str, output: &Path) -> Result<()> {
         let begin = Instant::now();
         let mut build = go(self.folder);
-        build
-            .args(["build", "-v", "-trimpath", "-ldflags", &linker_flags()?, "-o"])
-            .arg(folder)
-            .args(packages);
-        // Memory is there, cores are not: the compiler collects its garbage more rarely.
-        build.env("GOGC", "400");
+        build.args(["build", "-v", "-trimpath", "-ldflags", &linker_flags()?, "-o"]).arg(output).arg(package);
         process::announce(&build);
         let mut child = build.stderr(Stdio::piped()).spawn().context("failed to start go")?;
         let stderr = child.stderr.take().context("standard error is piped")?;
@@ -179,7 +166,13 @@ impl Module {
         if !status.success() {
             bail!("go ended with {status}:\n{}", complaints.join("\n"));
         }
-        eprintln!("   {:.0} s", begin.elapsed().as_secs_f64());
+        let bytes = std::fs::metadata(output).context("go made no program")?.len();
+        eprintln!(
+            "   {}: {:.0} s, {} MB",
+            name_of(package),
+            begin.elapsed().as_secs_f64(),
+            bytes / 1_000_000
+        );
         Ok(())
     }
 }
@@ -313,10 +306,10 @@ mod tests {
     fn a_changed_file_changes_the_digest() {
         let file = std::env::temp_dir().join(format!("taba-digest-{}", std::process::id()));
         let mut digests = ["a", "b"].map(|text| {
-            fs::write(&file, text).expect("a temporary file");
+            std::fs::write(&file, text).expect("a temporary file");
             digest(std::slice::from_ref(&file)).expect("sha256sum is there")
         });
-        fs::remove_file(&file).expect("made above");
+        std::fs::remove_file(&file).expect("made above");
         digests.sort();
         assert!(digests[0].len() == 64 && digests[0] != digests[1]);
     }
