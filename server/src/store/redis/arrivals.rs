@@ -1,8 +1,9 @@
-//! Waking owners when their queues grow: one poller per shard asks for all vbuckets at once.
+//! Waking owners when their queues grow: one task per shard asks for all vbuckets at once.
 //!
 //! Reading every queue of 256 vbuckets to see that nothing is there would keep a core of the primary busy.
-//! Instead one script tells, if anything changed at all, the next id of every queue. It is asked every few
-//! milliseconds while entries come and 20 times a second when none do, and not at all if nobody waits.
+//! Instead one script tells, if anything changed at all, the next id of every queue. The primary tells when it is
+//! time to ask again: whoever looked is told once when what was looked at is written. So a shard at rest is hardly
+//! asked, a busy one every few milliseconds, and none if nobody waits.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -14,24 +15,29 @@ use tokio::sync::Notify;
 use tokio::time::sleep;
 
 use super::bind::Bound;
-use super::call::CallError;
+use super::call::{CallError, run_tracked};
 use super::reply;
 use super::scripts::ARRIVALS;
-use super::shard::{Shard, Use};
+use super::shard::Shard;
 use crate::store::EntryId;
 
-/// Pause between two looks while entries come: what it adds to the time until they are applied.
+/// Least time between two looks: what it adds to the time until entries are applied.
 const PAUSE_MIN: Duration = Duration::from_millis(5);
-/// Pause when none come.
-const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// Most time: a connection that tells nothing any more is noticed by a look.
+const PAUSE_MAX: Duration = Duration::from_secs(1);
+/// After a look that failed, where there still is a connection.
+const PAUSE_FAILED: Duration = Duration::from_millis(50);
+
+/// What the script looks at.
+const NEXT_KEY: &str = "taba:next";
 
 /// What waiting owners of a shard's vbuckets share.
 pub(super) struct Arrivals {
     first: u16,
     queues: Vec<Queue>,
     waiting: AtomicUsize,
-    /// Somebody waits again, or something was accepted through this process.
-    nudged: Notify,
+    /// Somebody waits again.
+    begun: Notify,
 }
 
 #[derive(Default)]
@@ -61,7 +67,7 @@ impl Queue {
 impl Arrivals {
     pub(super) fn new((first, last): (u16, u16)) -> Self {
         let queues = (first..=last).map(|_| Queue::default()).collect();
-        Self { first, queues, waiting: AtomicUsize::new(0), nudged: Notify::new() }
+        Self { first, queues, waiting: AtomicUsize::new(0), begun: Notify::new() }
     }
 
     fn queue(&self, vbucket: Vbucket) -> Option<&Queue> {
@@ -103,11 +109,6 @@ impl Arrivals {
         }
     }
 
-    /// Says that something was accepted here.
-    pub(super) fn nudge(&self) {
-        self.nudged.notify_one();
-    }
-
     fn note(&self, vbucket: Vbucket, next: u64) {
         if let Some(queue) = self.queue(vbucket)
             && queue.next.swap(next, Ordering::AcqRel) != next
@@ -122,7 +123,7 @@ struct Waiting<'a>(&'a Arrivals);
 impl<'a> Waiting<'a> {
     fn begin(arrivals: &'a Arrivals) -> Self {
         if arrivals.waiting.fetch_add(1, Ordering::AcqRel) == 0 {
-            arrivals.nudge();
+            arrivals.begun.notify_one();
         }
         Self(arrivals)
     }
@@ -135,13 +136,12 @@ impl Drop for Waiting<'_> {
 }
 
 /// Looks for arrivals for as long as the store lives.
-pub(super) async fn poll_arrivals(shard: Arc<Shard>) {
+pub(super) async fn watch_arrivals(shard: Arc<Shard>) {
     let arrivals = &shard.arrivals;
-    let mut pause = PAUSE_MIN;
     let mut seen: Option<(Arc<Bound>, String)> = None;
     loop {
         if arrivals.waiting.load(Ordering::Acquire) == 0 {
-            arrivals.nudged.notified().await;
+            arrivals.begun.notified().await;
             continue;
         }
         let bound = shard.bound_some_day().await;
@@ -149,30 +149,32 @@ pub(super) async fn poll_arrivals(shard: Arc<Shard>) {
         let known = seen.as_ref().filter(|(of, _)| Arc::ptr_eq(of, &bound));
         let changes = known.map_or("", |(_, changes)| changes);
         match look(&shard, &bound, changes).await {
-            Ok(Some(changes)) => {
-                seen = Some((bound, changes));
-                pause = PAUSE_MIN;
+            Ok(Some(changes)) => seen = Some((Arc::clone(&bound), changes)),
+            Ok(None) => {}
+            Err(_) => {
+                sleep(PAUSE_FAILED).await;
+                continue;
             }
-            Ok(None) => pause = (pause * 2).min(PAUSE_MAX),
-            Err(_) => pause = PAUSE_MAX,
         }
+        // What comes meanwhile is found in one look.
         sleep(PAUSE_MIN).await;
-        if pause > PAUSE_MIN {
-            let nudged = tokio::time::timeout(pause - PAUSE_MIN, arrivals.nudged.notified());
-            if nudged.await.is_ok() {
-                pause = PAUSE_MIN;
-            }
+        tokio::select! {
+            () = bound.changed.notified() => {}
+            _ = bound.broken() => {}
+            () = sleep(PAUSE_MAX) => {}
         }
     }
 }
 
-/// Looks at the next ids if the count of changes is another than the one known; gives the new one.
+/// Looks at the next ids if the count of changes is another than the one known; gives the new one. If that changes
+/// again, `bound.changed` tells.
 async fn look(shard: &Shard, bound: &Arc<Bound>, known: &str) -> Result<Option<String>, CallError> {
-    let answer = shard.call_on(bound, Use::Owner, &ARRIVALS, |command| {
-        command.arg(known);
-    });
+    let mut command = ARRIVALS.call_with_key(NEXT_KEY, bound.term);
+    command.arg(known);
+    let answer = run_tracked(&bound.owners, &ARRIVALS, &command).await;
+    let answer = answer.inspect_err(|error| shard.note(bound, error))?;
     let mut changes = None;
-    for (field, value) in reply::pairs(answer.await?)? {
+    for (field, value) in reply::pairs(answer)? {
         let field = reply::text(field)?;
         if field == "changes" {
             changes = Some(reply::text(value)?);

@@ -1,13 +1,13 @@
 //! Binding to a shard: finding its primary, proving that it is the shard's primary in some term, and opening
 //! the connections that are bound to that term. Steps as in `docs/shard.md`, "What a server does".
 
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
-
 use std::time::Duration;
 
 use futures::stream::{FuturesUnordered, StreamExt};
 use redis::{Pipeline, Value};
-use tokio::sync::watch;
+use tokio::sync::{Notify, watch};
 use tokio::time::{Instant, timeout_at};
 
 use super::call::{CallError, checked, run};
@@ -40,6 +40,8 @@ pub(super) struct Bound {
     pub(super) queries: Link,
     /// Leases, queues and commits of owners.
     pub(super) owners: Link,
+    /// Something was written to a key that was named on `owners`, see [`Link::send_tracked`].
+    pub(super) changed: Arc<Notify>,
     /// Accept batches; blocked while replicas are waited for.
     pub(super) lanes: Vec<Link>,
     in_sync: AtomicU64,
@@ -199,10 +201,12 @@ impl Candidate<'_> {
         load_scripts(&queries).await?;
         self.must_be_placed(&queries, facts.term).await?;
         let proof = self.proof(&queries, facts).await?;
-        let owners = self.connect_again(facts).await?;
+        let changed = Arc::default();
+        let owners =
+            is_same(self.dialer.connect_tracking(self.address, self.login(), &changed).await?, facts).await?;
         let mut lanes = Vec::new();
         for _ in 0..self.options.lanes.max(1) {
-            lanes.push(self.connect_again(facts).await?);
+            lanes.push(is_same(self.connect().await?, facts).await?);
         }
         Ok(Bound {
             address: self.address.to_owned(),
@@ -212,6 +216,7 @@ impl Candidate<'_> {
             proof,
             queries,
             owners,
+            changed,
             lanes,
             in_sync: AtomicU64::new(facts.in_sync),
             broken: watch::Sender::new(None),
@@ -222,20 +227,12 @@ impl Candidate<'_> {
         &self.options.shards[self.shard]
     }
 
-    async fn connect(&self) -> Result<Link, CallError> {
-        let login =
-            Login { user: self.options.user.as_deref(), password: self.options.passwords.of(self.name()) };
-        self.dialer.connect(self.address, login).await
+    fn login(&self) -> Login<'_> {
+        Login { user: self.options.user.as_deref(), password: self.options.passwords.of(self.name()) }
     }
 
-    /// A further connection, proved to lead to the same member.
-    async fn connect_again(&self, facts: &Facts) -> Result<Link, CallError> {
-        let link = self.connect().await?;
-        let again = Facts::read(&link).await?;
-        if (&again.id, again.term, &again.primary) != (&facts.id, facts.term, &facts.primary) {
-            return Err(CallError::Unbound("the primary changed meanwhile".to_owned()));
-        }
-        Ok(link)
+    async fn connect(&self) -> Result<Link, CallError> {
+        self.dialer.connect(self.address, self.login()).await
     }
 
     fn must_be_the_shard(&self, facts: &Facts) -> Result<(), CallError> {
@@ -296,6 +293,15 @@ impl Candidate<'_> {
             },
         }
     }
+}
+
+/// A further connection, proved to lead to the same member.
+async fn is_same(link: Link, facts: &Facts) -> Result<Link, CallError> {
+    let again = Facts::read(&link).await?;
+    if (&again.id, again.term, &again.primary) != (&facts.id, facts.term, &facts.primary) {
+        return Err(CallError::Unbound("the primary changed meanwhile".to_owned()));
+    }
+    Ok(link)
 }
 
 async fn must_be_primary(link: &Link) -> Result<(), CallError> {

@@ -133,6 +133,15 @@ pub(super) async fn run(link: &Link, script: &Script, command: &Cmd) -> Result<V
     run_patiently(link, script, command, Duration::ZERO).await
 }
 
+/// As [`run`], on a link that tells when a key changes that the call names.
+pub(super) async fn run_tracked(link: &Link, script: &Script, command: &Cmd) -> Result<Value, CallError> {
+    let answer = link.send_tracked(command).await?;
+    if is_unloaded(&answer) {
+        return checked(link.send_tracked(&script.with_text(command)).await?);
+    }
+    checked(answer)
+}
+
 /// As [`run`], with more time for the answer.
 pub(super) async fn run_patiently(
     link: &Link,

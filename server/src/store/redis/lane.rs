@@ -147,7 +147,6 @@ async fn write(
         if looked {
             shard.metrics.slow_acknowledgement();
         }
-        shard.arrivals.nudge();
     }
     Ok(outcomes)
 }

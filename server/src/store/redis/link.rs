@@ -5,8 +5,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use redis::aio::MultiplexedConnection;
-use redis::{AsyncConnectionConfig, Cmd, Pipeline, RedisConnectionInfo, RedisError, Value};
+use redis::{
+    AsyncConnectionConfig, Cmd, Pipeline, ProtocolVersion, PushInfo, PushKind, RedisConnectionInfo,
+    RedisError, Value,
+};
 use tokio::net::TcpStream;
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 use tokio_rustls::TlsConnector;
 use tokio_rustls::rustls::pki_types::pem::PemObject;
@@ -14,7 +18,7 @@ use tokio_rustls::rustls::pki_types::{CertificateDer, ServerName};
 use tokio_rustls::rustls::{ClientConfig, RootCertStore, crypto};
 
 use super::RedisOptionsError;
-use super::call::CallError;
+use super::call::{CallError, checked};
 use super::names::Names;
 use super::options::{RedisOptions, RedisTls, Secret};
 
@@ -55,27 +59,61 @@ impl Dialer {
 
     /// Connects to `host:port` and logs in.
     pub(super) async fn connect(&self, address: &str, login: Login<'_>) -> Result<Link, CallError> {
-        let connecting = self.connect_patiently(address, login);
+        self.connect_in_time(address, login, None).await
+    }
+
+    /// As [`Dialer::connect`], and the server tells `changed` once when something is written to a key that
+    /// [`Link::send_tracked`] named: <https://redis.io/docs/latest/develop/reference/client-side-caching/>.
+    pub(super) async fn connect_tracking(
+        &self,
+        address: &str,
+        login: Login<'_>,
+        changed: &Arc<Notify>,
+    ) -> Result<Link, CallError> {
+        let link = self.connect_in_time(address, login, Some(changed)).await?;
+        let mut command = redis::cmd("CLIENT");
+        command.arg("TRACKING").arg("ON").arg("OPTIN");
+        checked(link.send(&command).await?)?;
+        Ok(link)
+    }
+
+    async fn connect_in_time(
+        &self,
+        address: &str,
+        login: Login<'_>,
+        changed: Option<&Arc<Notify>>,
+    ) -> Result<Link, CallError> {
+        let connecting = self.connect_patiently(address, login, changed);
         let timed_out = |_| std::io::Error::from(std::io::ErrorKind::TimedOut).into();
         let link = tokio::time::timeout(self.connect_timeout, connecting).await.map_err(timed_out);
         link.flatten().map_err(CallError::Broken)
     }
 
-    async fn connect_patiently(&self, address: &str, login: Login<'_>) -> Result<Link, RedisError> {
+    async fn connect_patiently(
+        &self,
+        address: &str,
+        login: Login<'_>,
+        changed: Option<&Arc<Notify>>,
+    ) -> Result<Link, RedisError> {
         let (host, port) = host_and_port(address)?;
         let addresses = self.names.addresses(host).await?;
         let sockets: Vec<_> = addresses.into_iter().map(|address| SocketAddr::new(address, port)).collect();
         let stream = TcpStream::connect(&sockets[..]).await?;
         stream.set_nodelay(true)?;
-        let Some((connector, name)) = &self.tls else { return self.log_in(stream, login).await };
+        let Some((connector, name)) = &self.tls else { return self.log_in(stream, login, changed).await };
         let name = match name {
             Some(name) => name.clone(),
             None => ServerName::try_from(host.to_owned()).map_err(std::io::Error::other)?,
         };
-        self.log_in(connector.connect(name, stream).await?, login).await
+        self.log_in(connector.connect(name, stream).await?, login, changed).await
     }
 
-    async fn log_in<S>(&self, stream: S, login: Login<'_>) -> Result<Link, RedisError>
+    async fn log_in<S>(
+        &self,
+        stream: S,
+        login: Login<'_>,
+        changed: Option<&Arc<Notify>>,
+    ) -> Result<Link, RedisError>
     where
         S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
@@ -86,7 +124,12 @@ impl Dialer {
         if let Some(password) = login.password {
             info = info.set_password(password.reveal());
         }
-        let config = AsyncConnectionConfig::new().set_response_timeout(Some(self.response_timeout));
+        let mut config = AsyncConnectionConfig::new().set_response_timeout(Some(self.response_timeout));
+        if let Some(changed) = changed {
+            // The older protocol has only answers.
+            info = info.set_protocol(ProtocolVersion::RESP3);
+            config = config.set_push_sender(telling(Arc::clone(changed)));
+        }
         let (connection, driver) = MultiplexedConnection::new_with_config(&info, stream, config).await?;
         let driver = tokio::spawn(driver).abort_handle();
         Ok(Link { connection, response_timeout: self.response_timeout, driver })
@@ -106,6 +149,17 @@ impl Link {
         connection.send_packed_command(command).await.map_err(CallError::Broken)
     }
 
+    /// As [`Link::send`], on a link of [`Dialer::connect_tracking`].
+    pub(super) async fn send_tracked(&self, command: &Cmd) -> Result<Value, CallError> {
+        let mut commands = Pipeline::new();
+        commands.cmd("CLIENT").arg("CACHING").arg("YES").add_command(command.clone());
+        let answers = self.send_all(&commands, Duration::ZERO).await?;
+        let [agreed, answer] =
+            answers.try_into().map_err(|_| CallError::Unexpected("answers are missing"))?;
+        checked(agreed)?;
+        Ok(answer)
+    }
+
     /// Sends commands in one go; errors that the server answers are values here.
     pub(super) async fn send_all(
         &self,
@@ -117,6 +171,15 @@ impl Link {
         let count = commands.len();
         let answers = connection.send_packed_commands(commands, 0, count).await.map_err(CallError::Broken)?;
         if answers.len() == count { Ok(answers) } else { Err(CallError::Unexpected("answers are missing")) }
+    }
+}
+
+fn telling(changed: Arc<Notify>) -> impl Fn(PushInfo) -> Result<(), std::convert::Infallible> {
+    move |push| {
+        if push.kind == PushKind::Invalidate {
+            changed.notify_one();
+        }
+        Ok(())
     }
 }
 

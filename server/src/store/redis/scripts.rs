@@ -34,6 +34,13 @@ impl Script {
         command
     }
 
+    /// The same for a script that names the one key it reads, for those who want to be told when that changes.
+    pub(super) fn call_with_key(&self, key: &str, term: u64) -> Cmd {
+        let mut command = redis::cmd("EVALSHA");
+        command.arg(&self.digest).arg(1).arg(key).arg(term);
+        command
+    }
+
     /// A call made by [`Script::call`], with the whole script in place of its digest: for a shard that does
     /// not know it. From then on it does.
     pub(super) fn with_text(&self, call: &Cmd) -> Cmd {

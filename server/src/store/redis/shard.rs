@@ -14,7 +14,7 @@ use tokio::time::{Instant, sleep, timeout};
 use tracing::{info, warn};
 
 use super::ShardStatus;
-use super::arrivals::{Arrivals, poll_arrivals};
+use super::arrivals::{Arrivals, watch_arrivals};
 use super::bind::{Bound, bind};
 use super::call::{CallError, run, run_patiently};
 use super::lane::{AcceptCall, accept_groups};
@@ -81,7 +81,7 @@ impl Shard {
             calls: sender,
         });
         tasks.spawn(stay_bound(Arc::clone(&shard), Arc::clone(dialer)));
-        tasks.spawn(poll_arrivals(Arc::clone(&shard)));
+        tasks.spawn(watch_arrivals(Arc::clone(&shard)));
         let calls = Arc::new(tokio::sync::Mutex::new(calls));
         for lane in 0..options.lanes.max(1) {
             tasks.spawn(accept_groups(Arc::clone(&shard), lane, Arc::clone(&calls)));

@@ -1,6 +1,7 @@
 //! The store over Redis shards under the conformance suite, on real Redis and Sentinel processes; what only
 //! it promises stands in the modules.
 
+mod arrivals;
 mod bounds;
 mod durability;
 mod faults;
