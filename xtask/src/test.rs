@@ -10,11 +10,12 @@
 //! checked is said in the table's notes and never called passed.
 
 mod deny;
+mod programs;
 mod report;
 mod tally;
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, ExitCode};
+use std::process::{Command, ExitCode, ExitStatus};
 use std::time::Instant;
 
 use anyhow::{Context as _, Result, anyhow, bail};
@@ -188,12 +189,12 @@ const TESTS_A_CORE: usize = 3;
 /// Servers and keepers are tested against real Redis. Campaigns of faults run what is in `campaign`.
 fn tests(programs: &[Program], selection: &[&str], campaign: Option<PathBuf>) -> Result<Outcome> {
     system::ensure_programs(programs)?;
-    let mut test = process::cargo();
-    test.envs(campaign.map(|folder| ("TABA_CAMPAIGN_PROGRAMS", folder)));
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    test.env("RUST_TEST_THREADS", (cores * TESTS_A_CORE).to_string());
-    test.args(["test", "--locked", "--no-fail-fast", "--workspace"]).args(selection);
-    count(test.args(["--lib", "--bins", "--tests", "--examples"]))
+    let mut variables = vec![("RUST_TEST_THREADS", (cores * TESTS_A_CORE).to_string().into())];
+    variables.extend(campaign.map(|folder| ("TABA_CAMPAIGN_PROGRAMS", folder.into_os_string())));
+    let mut test = process::cargo();
+    test.args(["test", "--locked", "--workspace"]).args(selection);
+    programs::run(test.args(["--lib", "--bins", "--tests", "--examples"]), &variables)
 }
 
 fn doctests() -> Result<Outcome> {
@@ -237,12 +238,15 @@ fn kubernetes(runner: &Path) -> Result<Outcome> {
 }
 
 fn on_a_cluster(runner: &Path, outcome: &mut Outcome) -> Result<()> {
-    // Beside each other, for they mostly wait; but the second and the third bring the same definition.
-    let beside = std::thread::scope(|scope| {
+    // Beside each other, for they mostly wait; but two of them bring the same definition. The last one needs the images.
+    let (beside, images) = std::thread::scope(|scope| {
+        let images = scope.spawn(|| process::run(process::program(runner).args(E2E_IMAGES)));
         let cluster = scope.spawn(|| run_e2e("kubernetes", &["serves"], runner));
         let others = ["admission", "chart"].map(|test| run_e2e(test, &[], runner));
-        others.into_iter().chain([cluster.join().expect("it does not panic")]).collect::<Vec<_>>()
+        let cluster = cluster.join().expect("it does not panic");
+        (others.into_iter().chain([cluster]).collect::<Vec<_>>(), images.join().expect("it does not panic"))
     });
+    images?;
     // Last, because it fills the cluster.
     for one in beside.into_iter().chain([run_e2e("operator", &[], runner)]) {
         outcome.add(one?);
@@ -250,10 +254,14 @@ fn on_a_cluster(runner: &Path, outcome: &mut Outcome) -> Result<()> {
     Ok(())
 }
 
+/// What brings the images that the tests of the operator run.
+const E2E_IMAGES: [&str; 5] = ["images", "--quick", "taba", "redis", "check"];
+
 /// Runs a test program, which drives the cluster with `runner`.
 fn run_e2e(test: &str, words: &[&str], runner: &Path) -> Result<Outcome> {
     let begin = Instant::now();
-    let one = count(e2e(test).env("TABA_XTASK", runner).arg("--").args(words))?;
+    let one =
+        count(e2e(test).env("TABA_XTASK", runner).env("TABA_E2E_IMAGES", "there").arg("--").args(words))?;
     let test = [&[test], words].concat().join(" ");
     eprintln!("== kubernetes, {test}: {} in {:.1} s", one.word(), begin.elapsed().as_secs_f64());
     let failure = one.failure.map(|failure| format!("{test}: {failure}"));
@@ -282,16 +290,18 @@ fn fuzz_cargo(subcommand: &str) -> Command {
 fn count(command: &mut Command) -> Result<Outcome> {
     let mut tally = Tally::default();
     let status = process::run_seeing_lines(command, |line| tally.see(line))?;
-    if status.success() && tally.failed > 0 {
-        bail!("cargo reports success, but {} tests failed", tally.failed);
-    }
-    let failure = match (status.success(), tally.failed) {
-        (true, _) => None,
+    Ok(Outcome { tally, failure: failure(status, tally)?, ..Outcome::default() })
+}
+
+/// Why a program that counted tests failed, if it did.
+fn failure(status: ExitStatus, tally: Tally) -> Result<Option<String>> {
+    Ok(match (status.success(), tally.failed) {
+        (true, 0) => None,
+        (true, failed) => bail!("success is reported, but {failed} tests failed"),
         // A compiler error or a test program that died prints no result line.
         (false, 0) => Some(format!("ended with {status}")),
         (false, failed) => Some(format!("{failed} tests failed")),
-    };
-    Ok(Outcome { tally, failure, ..Outcome::default() })
+    })
 }
 
 #[cfg(test)]
