@@ -1,7 +1,7 @@
 //! The rules of the CRD, on a real API server: what is let in, what is not, and what one is told.
 //!
-//! Nothing but the objects that changes start from is stored (`--dry-run=server`), and nobody acts on them. Uses
-//! the cluster that is up, or else starts one and removes it.
+//! Specs are sent as `kubectl create --dry-run=server` sends them. Nothing but the objects that changes start from is
+//! stored, and nobody acts on them. Uses the cluster that is up, or else starts one and removes it.
 
 #[path = "admission/changes.rs"]
 mod changes;
@@ -10,10 +10,16 @@ mod invalid;
 #[path = "admission/valid.rs"]
 mod valid;
 
-use anyhow::Result;
-use taba_e2e::runner::{Cluster, run, run_with, xtask};
+use anyhow::{Context as _, Result};
+use hyper::Method;
+use serde_json::Value;
+use taba_e2e::api::{Proxy, get, send};
+use taba_e2e::runner::{Cluster, run, xtask};
 
 const NAMESPACE: &str = "admission";
+const OBJECTS: &str = "/apis/taba.dev/v1alpha1/namespaces/admission/tabaclusters";
+/// Nothing is stored, and unknown fields are refused.
+const TRY: &str = "dryRun=All&fieldValidation=Strict";
 const CRD: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/../crds/tabaclusters.taba.dev.yaml");
 const DEFINITION: &str = "crd/tabaclusters.taba.dev";
 
@@ -45,39 +51,31 @@ fn every_spec_gets_the_answer_it_deserves() -> Result<()> {
     let _cluster = Cluster::ensure()?;
     let _traces = Traces::begin()?;
     // As the chart installs it: where that was done, this changes nothing.
-    kubectl(&["apply", "--server-side", "--filename", CRD], "")?;
-    kubectl(&["wait", "--for=condition=Established", DEFINITION, "--timeout=60s"], "")?;
-    kubectl(&["create", "namespace", NAMESPACE], "")?;
+    run(&["kubectl", "apply", "--server-side", "--filename", CRD])?;
+    run(&["kubectl", "wait", "--for=condition=Established", DEFINITION, "--timeout=60s"])?;
+    run(&["kubectl", "create", "namespace", NAMESPACE])?;
+    let _proxy = Proxy::start()?;
 
-    // Beside each other, for most of the time goes into starting kubectl.
-    let answers = std::thread::scope(|scope| {
-        [valid_specs, invalid_specs, changes]
-            .map(|part| scope.spawn(part))
-            .map(std::thread::ScopedJoinHandle::join)
-    });
-    let mut wrong = Vec::new();
-    for part in answers {
-        wrong.append(&mut part.expect("no part panics")?);
-    }
+    let wrong = [valid_specs()?, invalid_specs()?, changes()?].concat();
     assert!(wrong.is_empty(), "{} answers are wrong:\n{}", wrong.len(), wrong.join("\n"));
     Ok(())
 }
 
 fn valid_specs() -> Result<Vec<String>> {
-    let refused = |spec: &&str| {
-        let said = create(&manifest("main", spec)).err()?;
-        Some(format!("refused: {spec}\n  {said}"))
-    };
-    Ok(valid::SPECS.iter().filter_map(refused).collect())
+    let mut wrong = Vec::new();
+    for spec in valid::SPECS {
+        wrong.extend(create("main", spec)?.map(|said| format!("refused: {spec}\n  {said}")));
+    }
+    Ok(wrong)
 }
 
 fn invalid_specs() -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for (name, spec, path, message) in invalid::NAMES {
-        check(&mut wrong, &format!("{name} {spec}"), create(&manifest(name, spec)), path, message);
+        wrong.extend(check(&format!("{name} {spec}"), create(name, spec)?.as_ref(), path, message));
     }
     for (spec, path, message) in invalid::SPECS {
-        check(&mut wrong, spec, create(&manifest("main", spec)), path, message);
+        wrong.extend(check(spec, create("main", spec)?.as_ref(), path, message));
     }
     Ok(wrong)
 }
@@ -86,32 +84,31 @@ fn changes() -> Result<Vec<String>> {
     let mut wrong = Vec::new();
     for (index, (old, news)) in changes::CHANGES.iter().enumerate() {
         let name = format!("from{index}");
-        kubectl(&["create", "--filename", "-"], &manifest(&name, old))?;
+        wrong.extend(send(&Method::POST, OBJECTS, &manifest(&name, "", old))?.map(|said| said.to_string()));
+        let object = get(&format!("{OBJECTS}/{name}"))?;
+        let version = object["metadata"]["resourceVersion"].as_str().context("an object has a version")?;
         for (new, expected) in *news {
-            let said = replace(&manifest(&name, new));
+            let said = replace(&name, version, new)?;
             let case = format!("{old} -> {new}");
-            match expected {
-                Some((path, message)) => check(&mut wrong, &case, said, path, message),
-                None => wrong.extend(said.err().map(|said| format!("refused: {case}\n  {said}"))),
-            }
+            wrong.extend(match expected {
+                Some((path, message)) => check(&case, said.as_ref(), path, message),
+                None => said.map(|said| format!("refused: {case}\n  {said}")),
+            });
         }
     }
     Ok(wrong)
 }
 
-/// Refused at one place, with this message, and for no other reason.
-fn check(wrong: &mut Vec<String>, case: &str, said: Result<(), String>, path: &str, message: &str) {
-    let said = match said {
-        Ok(()) => return wrong.push(format!("let in: {case}")),
-        Err(said) => said,
-    };
+/// What is wrong, unless it was refused at one place, with this message, and for no other reason.
+fn check(case: &str, refusal: Option<&Value>, path: &str, message: &str) -> Option<String> {
+    let Some(refusal) = refusal else { return Some(format!("let in: {case}")) };
+    let said = refusal["message"].as_str().unwrap_or_default();
     // Of a type that is wrong the server also says that rules could not look at it.
+    let counts = |cause: &&Value| !cause["message"].to_string().contains("rules were not checked");
     let causes =
-        said.lines().filter(|line| line.starts_with("* ") && !line.contains("rules were not checked"));
-    let is_alone = causes.count() < 2;
-    if !(is_alone && said.contains(path) && said.contains(message)) {
-        wrong.push(format!("{case}\n  expected {path} and {message:?}\n  got {said}"));
-    }
+        refusal["details"]["causes"].as_array().map_or(0, |causes| causes.iter().filter(counts).count());
+    let is_right = causes < 2 && said.contains(path) && said.contains(message);
+    (!is_right).then(|| format!("{case}\n  expected {path} and {message:?}\n  got {refusal}"))
 }
 
 #[test]
@@ -123,23 +120,17 @@ fn the_table_is_as_long_as_promised() {
     assert!(valid::SPECS.len() + allowed >= 30);
 }
 
-fn manifest(name: &str, spec: &str) -> String {
+fn manifest(name: &str, version: &str, spec: &str) -> String {
     format!(
-        "{{apiVersion: taba.dev/v1alpha1, kind: TabaCluster, metadata: {{name: {name}, namespace: {NAMESPACE}}}, \
-         spec: {spec}}}\n"
+        "{{apiVersion: taba.dev/v1alpha1, kind: TabaCluster, \
+         metadata: {{name: {name}, resourceVersion: '{version}'}}, spec: {spec}}}\n"
     )
 }
 
-fn create(manifest: &str) -> Result<(), String> {
-    kubectl(&["create", "--dry-run=server", "--filename", "-"], manifest)
-        .map_err(|error| format!("{error:#}"))
+fn create(name: &str, spec: &str) -> Result<Option<Value>> {
+    send(&Method::POST, &format!("{OBJECTS}?{TRY}"), &manifest(name, "", spec))
 }
 
-fn replace(manifest: &str) -> Result<(), String> {
-    kubectl(&["replace", "--dry-run=server", "--filename", "-"], manifest)
-        .map_err(|error| format!("{error:#}"))
-}
-
-fn kubectl(words: &[&str], input: &str) -> Result<()> {
-    run_with(&[&["kubectl"], words].concat(), input).map(drop)
+fn replace(name: &str, version: &str, spec: &str) -> Result<Option<Value>> {
+    send(&Method::PUT, &format!("{OBJECTS}/{name}?{TRY}"), &manifest(name, version, spec))
 }

@@ -228,7 +228,8 @@ fn wait_until(what: &str, mut so: impl FnMut() -> Result<bool>) -> Result<()> {
     let end = Instant::now() + PATIENCE;
     while !so()? {
         ensure!(Instant::now() < end, "waited in vain for {what}");
-        std::thread::sleep(Duration::from_millis(50));
+        // Each try starts a kubectl, and others want the cores.
+        std::thread::sleep(Duration::from_millis(200));
     }
     Ok(())
 }

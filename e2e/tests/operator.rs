@@ -6,13 +6,11 @@
 //! ```
 //!
 //! Uses the cluster that is up, or else starts one and removes it. With `TABA_E2E_REUSE=1` the images and the chart
-//! that are there are used as they are. Those scenarios run whose names contain one of the arguments; what they
+//! that are there are used as they are, with `TABA_E2E_IMAGES=there` the images. Those scenarios run whose names contain one of the arguments; what they
 //! measured is printed at the end.
 
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a test program talks on both")]
 
-#[path = "operator/api.rs"]
-mod api;
 #[path = "operator/bed.rs"]
 mod bed;
 #[path = "operator/checker.rs"]

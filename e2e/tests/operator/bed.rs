@@ -5,10 +5,10 @@ use std::time::Instant;
 
 use anyhow::{Result, ensure};
 use serde_json::{Value, json};
+use taba_e2e::api::{Proxy, list, path};
 use taba_e2e::check::Verdict;
 use taba_e2e::runner::{Cluster, run, run_aloud};
 
-use crate::api::{Proxy, list, path};
 use crate::checker::{Checker, Wish};
 use crate::dump;
 use crate::kubectl::{apply, kubectl};
@@ -42,8 +42,11 @@ impl Bed {
     /// Brings images and the operator into the cluster.
     pub fn prepare() -> Result<Self> {
         let cluster = Cluster::ensure()?;
-        if std::env::var_os("TABA_E2E_REUSE").is_none() {
-            run_aloud(&["images", "--quick", "taba", "redis", "check"])?;
+        let is_set = |name| std::env::var_os(name).is_some();
+        if !is_set("TABA_E2E_REUSE") {
+            if !is_set("TABA_E2E_IMAGES") {
+                run_aloud(&["images", "--quick", "taba", "redis", "check"])?;
+            }
             install()?;
         }
         let proxy = Proxy::start()?;

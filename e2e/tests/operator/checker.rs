@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
 use serde_json::{Value, json};
+use taba_e2e::api::{get, list, path};
 use taba_e2e::check::Verdict;
 
-use crate::api::{get, list, path};
 use crate::kubectl::{apply, is_true, kubectl, kubectl_with, text, until};
 use crate::taba::Taba;
 

@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use anyhow::{Result, bail, ensure};
 use serde_json::{Value, json};
+use taba_e2e::api::{get, path};
 
-use crate::api::{get, path};
 use crate::kubectl::{apply, is_true, kubectl_with, until};
 
 const START: Duration = Duration::from_secs(120);

@@ -4,10 +4,10 @@ use std::time::Duration;
 
 use anyhow::{Result, ensure};
 use serde_json::json;
+use taba_e2e::api::{list, path};
 
-use crate::api::{list, path};
 use crate::bed::{OPERATOR, OPERATOR_NAMESPACE, Stage, operator_pods};
-use crate::kubectl::{condition, kubectl, until};
+use crate::kubectl::{condition, kubectl, text, until};
 use crate::taba::{Taba, conditions, small, small_but};
 
 const GONE: Duration = Duration::from_secs(180);
@@ -116,14 +116,27 @@ fn delete(taba: &Taba) -> Result<()> {
 
 /// Waits until all that the operator made is gone, volumes apart.
 fn emptied(taba: &Taba) -> Result<()> {
-    const KINDS: &str = "pods,statefulsets,deployments,services,secrets,configmaps,serviceaccounts,\
-                         poddisruptionbudgets,networkpolicies,horizontalpodautoscalers";
-    let selector = format!("--selector=app.kubernetes.io/name=taba,app.kubernetes.io/instance={}", taba.name);
+    const KINDS: [&str; 10] = [
+        "pods",
+        "apps/v1 statefulsets",
+        "apps/v1 deployments",
+        "services",
+        "secrets",
+        "configmaps",
+        "serviceaccounts",
+        "policy/v1 poddisruptionbudgets",
+        "networking.k8s.io/v1 networkpolicies",
+        "autoscaling/v2 horizontalpodautoscalers",
+    ];
+    let selector =
+        format!("labelSelector=app.kubernetes.io/name=taba,app.kubernetes.io/instance={}", taba.name);
     until("all objects are gone", GONE, || {
-        let words = ["get", KINDS, "--namespace", &taba.namespace, &selector, "--output=name"];
-        let left = kubectl(&words)?;
-        ensure!(left.trim().is_empty(), "left: {}", left.replace('\n', " "));
-        Ok(())
+        KINDS.iter().try_for_each(|kind| {
+            let left = list(&path(&taba.namespace, &format!("{kind}?{selector}")))?;
+            let names: Vec<_> = left.iter().map(|object| text(object, "/metadata/name")).collect();
+            ensure!(names.is_empty(), "{kind} left: {names:?}");
+            Ok(())
+        })
     })
 }
 

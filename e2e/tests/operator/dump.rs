@@ -1,8 +1,8 @@
 //! What a failed scenario leaves for those who look for the cause, printed before it is removed.
 
+use taba_e2e::api::{list, path};
 use taba_e2e::runner::xtask;
 
-use crate::api::{list, path};
 use crate::bed::{OPERATOR_NAMESPACE, OPERATOR_PODS};
 use crate::kubectl::{kubectl, text};
 

@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::json;
+use taba_e2e::api::{get, path};
 use taba_e2e::rng::Rng;
 
-use crate::api::{get, path};
 use crate::bed::{OPERATOR_NAMESPACE, Stage, operator_pods};
 use crate::kubectl::{kubectl, text, until};
 use crate::taba::{Pod, Taba, kill, small};

@@ -4,9 +4,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use taba_e2e::api::{get, list};
 use taba_e2e::runner::{run, xtask};
 
-use crate::api::{get, list};
 use crate::bed::Stage;
 use crate::checker::{Checker, Moment};
 use crate::kill::delete;

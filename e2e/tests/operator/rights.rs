@@ -2,9 +2,9 @@
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use taba_e2e::api::{list, path};
 use taba_e2e::runner::xtask;
 
-use crate::api::{list, path};
 use crate::bed::Stage;
 use crate::client::Client;
 use crate::kubectl::{apply, text};

@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use serde_json::{Value, json};
+use taba_e2e::api::{get, list, path};
 use taba_e2e::runner::run;
 
-use crate::api::{get, list, path};
 use crate::dump;
 use crate::kubectl::{apply, condition, is_true, kubectl, text, until};
 

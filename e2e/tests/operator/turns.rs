@@ -5,8 +5,8 @@ use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
 use anyhow::{Result, bail};
+use taba_e2e::api::find;
 
-use crate::api::find;
 use crate::kubectl::{text, until};
 
 /// Longest wait for all objects of a scenario to be gone.

@@ -1,8 +1,8 @@
 //! Data that go away, all at once or with the power.
 
 use anyhow::{Result, ensure};
+use taba_e2e::api::{get, path};
 
-use crate::api::{get, path};
 use crate::bed::Stage;
 use crate::checker::Checker;
 use crate::kill::{delete, pick};

@@ -1,6 +1,7 @@
-//! The API server, read through kubectl's proxy on a socket file, which reaches into the cluster's network namespace.
+//! The API server, through kubectl's proxy on a socket file, which reaches into the cluster's network namespace.
 //!
-//! Scenarios look several times a second. A kubectl for each look would take an eighth of a second of a core.
+//! Scenarios look several times a second, and specs are tried by the hundred. A kubectl for each would take an eighth of
+//! a second of a core.
 
 use std::os::unix::process::CommandExt as _;
 use std::path::PathBuf;
@@ -9,21 +10,22 @@ use std::sync::OnceLock;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, bail, ensure};
-use http_body_util::{BodyExt as _, Empty};
+use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
-use hyper::header::HOST;
-use hyper::{Request, StatusCode};
+use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process_group};
 use serde_json::Value;
-use taba_e2e::runner::xtask;
 use tempfile::TempDir;
 use tokio::net::UnixStream;
 use tokio::time::timeout;
 
-use crate::kubectl::until;
+use crate::check::until;
+use crate::runner::xtask;
 
 const START: Duration = Duration::from_secs(30);
+const START_PAUSE: Duration = Duration::from_millis(100);
 /// An API server that is away must not hold a test longer than its bound.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(20);
 
@@ -38,6 +40,9 @@ pub struct Proxy {
 
 impl Proxy {
     /// Starts it, and waits until the API server answers through it.
+    ///
+    /// # Errors
+    /// If it does not, or there is one already.
     pub fn start() -> Result<Self> {
         let folder = tempfile::tempdir().context("make a folder for the proxy's socket")?;
         let socket = folder.path().join("api.sock");
@@ -48,7 +53,7 @@ impl Proxy {
             proxy.process_group(0).stdout(Stdio::null()).spawn().context("start kubectl's proxy")?;
         let proxy = Self { process, _folder: folder };
         SOCKET.set(socket).map_err(|_| anyhow::anyhow!("one proxy is enough"))?;
-        until("the API server answers through the proxy", START, || get("/version"))?;
+        until(START, START_PAUSE, || get("/version")).context("wait for the API server behind the proxy")?;
         Ok(proxy)
     }
 }
@@ -63,6 +68,7 @@ impl Drop for Proxy {
 }
 
 /// The path of objects of a namespace: `pods`, `apps/v1 deployments/main`.
+#[must_use]
 pub fn path(namespace: &str, what: &str) -> String {
     match what.split_once(' ') {
         Some((group, what)) => format!("/apis/{group}/namespaces/{namespace}/{what}"),
@@ -71,11 +77,17 @@ pub fn path(namespace: &str, what: &str) -> String {
 }
 
 /// What is at a path; an error if nothing is.
+///
+/// # Errors
+/// If the API server refuses or does not answer, or nothing is there.
 pub fn get(path: &str) -> Result<Value> {
     find(path)?.with_context(|| format!("nothing is at {path}"))
 }
 
 /// What is at a path, if anything is.
+///
+/// # Errors
+/// If the API server refuses or does not answer.
 pub fn find(path: &str) -> Result<Option<Value>> {
     let (status, body) = ask(path).with_context(|| format!("ask for {path}"))?;
     if status == StatusCode::NOT_FOUND {
@@ -86,6 +98,9 @@ pub fn find(path: &str) -> Result<Option<Value>> {
 }
 
 /// The text at a path.
+///
+/// # Errors
+/// If the API server refuses or does not answer.
 pub fn read(path: &str) -> Result<String> {
     let (status, body) = ask(path).with_context(|| format!("ask for {path}"))?;
     let text = String::from_utf8_lossy(&body).into_owned();
@@ -94,14 +109,37 @@ pub fn read(path: &str) -> Result<String> {
 }
 
 /// The objects of a list.
+///
+/// # Errors
+/// If the API server refuses or does not answer, or it is no list.
 pub fn list(path: &str) -> Result<Vec<Value>> {
     Ok(get(path)?["items"].as_array().context("it is a list")?.clone())
 }
 
+/// Sends an object as YAML or JSON; none if it is taken, else the `Status` that says why not.
+///
+/// # Errors
+/// If there is no answer.
+pub fn send(method: &Method, path: &str, object: &str) -> Result<Option<Value>> {
+    let (status, body) = ask_with(method, path, object).with_context(|| format!("{method} to {path}"))?;
+    if status.is_success() {
+        return Ok(None);
+    }
+    serde_json::from_slice(&body)
+        .map(Some)
+        .with_context(|| format!("parse the refusal of {method} to {path}"))
+}
+
 fn ask(path: &str) -> Result<(StatusCode, Bytes)> {
+    ask_with(&Method::GET, path, "")
+}
+
+fn ask_with(method: &Method, path: &str, object: &str) -> Result<(StatusCode, Bytes)> {
+    let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
+    let request = request.header(CONTENT_TYPE, "application/yaml").body(Full::from(object.to_owned()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
-        match timeout(REQUEST_TIMEOUT, request(path)).await {
+        match timeout(REQUEST_TIMEOUT, exchange(request)).await {
             Ok(answer) => answer,
             Err(_) => bail!("no answer in {REQUEST_TIMEOUT:?}"),
         }
@@ -109,11 +147,10 @@ fn ask(path: &str) -> Result<(StatusCode, Bytes)> {
 }
 
 /// A connection for each: the proxy is near.
-async fn request(path: &str) -> Result<(StatusCode, Bytes)> {
+async fn exchange(request: Request<Full<Bytes>>) -> Result<(StatusCode, Bytes)> {
     let stream = UnixStream::connect(SOCKET.get().context("the proxy is not started")?).await?;
     let (mut sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(stream)).await?;
     tokio::spawn(connection);
-    let request = Request::get(path).header(HOST, "localhost").body(Empty::<Bytes>::new())?;
     let answer = sender.send_request(request).await?;
     Ok((answer.status(), answer.into_body().collect().await?.to_bytes()))
 }
