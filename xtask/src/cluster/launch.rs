@@ -18,13 +18,16 @@ shift
 exec "$@"
 "#;
 
+/// Memory is there, cores are not: what is written in Go collects its garbage more rarely.
+const GOGC: &str = "400";
+
 /// The group of tools that look into the cluster. A kubectl that outlives us would keep a namespace open.
 const TOOLS: &str = "control/tools";
 
 /// A command inside of the network namespace of a process, and of its mounts if it is a node's.
 pub fn tool(inside: u32, mounts: bool) -> Result<Command> {
     let mut command = in_group(TOOLS)?;
-    command.args(["nsenter", "--target", &inside.to_string(), "--net"]);
+    command.env("GOGC", GOGC).args(["nsenter", "--target", &inside.to_string(), "--net"]);
     if mounts {
         command.arg("--mount");
     }
@@ -59,8 +62,9 @@ pub fn launch(layout: &Layout, group: &str, inside: Option<u32>, words: &[String
     }
     command
         .args(words)
-        // Memory is there, cores are not: what is written in Go collects its garbage more rarely.
-        .env("GOGC", "400")
+        .env("GOGC", GOGC)
+        // All nodes together have the machine's cores: threads of one node that look for work only take them away.
+        .envs(group.starts_with("node").then_some(("GOMAXPROCS", "1")))
         .stdout(output.try_clone().context("failed to share a log")?)
         .stderr(Stdio::from(output));
     let child = command.spawn().with_context(|| format!("failed to start {group}"))?;
