@@ -13,6 +13,7 @@ use anyhow::{Context as _, Result, bail, ensure};
 use http_body_util::{BodyExt as _, Full};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HOST};
+use hyper::http::request::Builder;
 use hyper::{Method, Request, StatusCode};
 use hyper_util::rt::TokioIo;
 use rustix::process::{Pid, Signal, kill_process_group};
@@ -121,7 +122,8 @@ pub fn list(path: &str) -> Result<Vec<Value>> {
 /// # Errors
 /// If there is no answer.
 pub fn send(method: &Method, path: &str, object: &str) -> Result<Option<Value>> {
-    let (status, body) = ask_with(method, path, object).with_context(|| format!("{method} to {path}"))?;
+    let request = Request::builder().method(method).header(CONTENT_TYPE, "application/yaml");
+    let (status, body) = exchanged(request, path, object).with_context(|| format!("{method} to {path}"))?;
     if status.is_success() {
         return Ok(None);
     }
@@ -131,12 +133,11 @@ pub fn send(method: &Method, path: &str, object: &str) -> Result<Option<Value>> 
 }
 
 fn ask(path: &str) -> Result<(StatusCode, Bytes)> {
-    ask_with(&Method::GET, path, "")
+    exchanged(Request::builder(), path, "")
 }
 
-fn ask_with(method: &Method, path: &str, object: &str) -> Result<(StatusCode, Bytes)> {
-    let request = Request::builder().method(method).uri(path).header(HOST, "localhost");
-    let request = request.header(CONTENT_TYPE, "application/yaml").body(Full::from(object.to_owned()))?;
+fn exchanged(request: Builder, path: &str, body: &str) -> Result<(StatusCode, Bytes)> {
+    let request = request.uri(path).header(HOST, "localhost").body(Full::from(body.to_owned()))?;
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         match timeout(REQUEST_TIMEOUT, exchange(request)).await {

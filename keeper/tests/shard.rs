@@ -324,7 +324,8 @@ fn after_a_full_stop_the_newest_copy_wins_though_an_old_one_starts_first() {
     });
     assert_eq!(state["open"], false, "{state}");
     shard.keeper("b").start();
-    assert_eq!(shard.until_primary(), "b");
+    assert_eq!(until("a member opens", || shard.primary()), "b");
+    // Sentinels, which promoted c before, may have b hand over to it once it has everything.
     shard.assert_holds(&ledger.acknowledged);
     shard.keeper("a").start();
     shard.until_whole();
