@@ -10,6 +10,7 @@ use crate::kubectl::{apply, is_true, kubectl_with, until};
 
 const START: Duration = Duration::from_secs(120);
 const NAME: &str = "client";
+const TRIES: usize = 3;
 
 /// Such a pod.
 pub struct Client {
@@ -38,11 +39,16 @@ impl Client {
     /// comes of it, a refusal too, says nothing about policies.
     pub fn reaches(&self, address: &str, port: u16) -> Result<bool> {
         let script = format!("nc -w 5 {address} {port} -e true 2>&1 && echo reached || true");
-        match self.run(&script, "")?.trim() {
-            "reached" => Ok(true),
-            "nc: timed out" => Ok(false),
-            said => bail!("{address} port {port}: {said}"),
+        // On a busy node what a program prints at its end may be lost on its way through kubelet and API server.
+        for _ in 0..TRIES {
+            match self.run(&script, "")?.trim() {
+                "reached" => return Ok(true),
+                "nc: timed out" => return Ok(false),
+                "" => {}
+                said => bail!("{address} port {port}: {said}"),
+            }
         }
+        bail!("{address} port {port}: nothing was said {TRIES} times")
     }
 }
 

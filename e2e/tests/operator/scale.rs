@@ -17,19 +17,19 @@ const GROWN: Duration = Duration::from_secs(300);
 const SHRUNK: Duration = Duration::from_secs(600);
 const MAX: u64 = 3;
 
-/// With so small a request that a few producers are a load, and so large that calm is none: two servers at rest must use
+/// With so small requests that a few producers are a load, and so large that calm is none: two servers at rest must use
 /// less than one may, or they stay two.
 pub fn load_makes_servers_grow_and_calm_makes_them_shrink(stage: &mut Stage) -> Result<()> {
-    let role = |memory: &str| {
+    let role = |cpu: &str| {
         json!({
             "replicas": null,
             "autoscaling": {"minReplicas": 1, "maxReplicas": MAX, "cpuPercent": 60},
-            "resources": {"requests": {"cpu": "50m", "memory": "32Mi"}, "limits": {"memory": memory}},
+            "resources": {"requests": {"cpu": cpu, "memory": "32Mi"}, "limits": {"memory": "256Mi"}},
         })
     };
     // Each backend needs some to own.
     let redis = json!({"vbuckets": 16});
-    let change = json!({"redis": redis, "frontend": role("256Mi"), "backend": role("256Mi")});
+    let change = json!({"redis": redis, "frontend": role("50m"), "backend": role("30m")});
     let taba = stage.taba("main", &small_but(&change))?;
     let roles = ["frontend", "backend"];
     let checker = stage.busy_checker(&taba)?;
