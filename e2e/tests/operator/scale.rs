@@ -29,7 +29,7 @@ pub fn load_makes_servers_grow_and_calm_makes_them_shrink(stage: &mut Stage) -> 
     };
     // Each backend needs some to own.
     let redis = json!({"vbuckets": 16});
-    let change = json!({"redis": redis, "frontend": role("50m"), "backend": role("30m")});
+    let change = json!({"redis": redis, "frontend": role("50m"), "backend": role("45m")});
     let taba = stage.taba("main", &small_but(&change))?;
     let roles = ["frontend", "backend"];
     let checker = stage.busy_checker(&taba)?;
