@@ -1,7 +1,7 @@
 //! The programs of tests that cargo builds, run some at a time.
 //!
-//! `cargo test` runs one after the other, and most of ours wait for real servers to notice something: half of what two
-//! cores can do is left. Each runs in its package's folder as cargo would run it, and its output is shown when it has
+//! `cargo test` runs one after the other, and most of ours wait for real servers to notice something, while cores have
+//! nothing to do. Each runs in its package's folder as cargo would run it, and its output is shown when it has
 //! ended, so that lines of several do not mix.
 
 use std::ffi::OsString;

@@ -59,7 +59,7 @@ impl Dialer {
 
     /// Connects to `host:port` and logs in.
     pub(super) async fn connect(&self, address: &str, login: Login<'_>) -> Result<Link, CallError> {
-        self.connect_in_time(address, login, None).await
+        self.in_time(self.connect_patiently(address, login, None)).await
     }
 
     /// As [`Dialer::connect`], and the server tells `changed` once when something is written to a key that
@@ -70,20 +70,17 @@ impl Dialer {
         login: Login<'_>,
         changed: &Arc<Notify>,
     ) -> Result<Link, CallError> {
-        let link = self.connect_in_time(address, login, Some(changed)).await?;
+        let link = self.in_time(self.connect_patiently(address, login, Some(changed))).await?;
         let mut command = redis::cmd("CLIENT");
         command.arg("TRACKING").arg("ON").arg("OPTIN");
         checked(link.send(&command).await?)?;
         Ok(link)
     }
 
-    async fn connect_in_time(
+    async fn in_time(
         &self,
-        address: &str,
-        login: Login<'_>,
-        changed: Option<&Arc<Notify>>,
+        connecting: impl Future<Output = Result<Link, RedisError>>,
     ) -> Result<Link, CallError> {
-        let connecting = self.connect_patiently(address, login, changed);
         let timed_out = |_| std::io::Error::from(std::io::ErrorKind::TimedOut).into();
         let link = tokio::time::timeout(self.connect_timeout, connecting).await.map_err(timed_out);
         link.flatten().map_err(CallError::Broken)

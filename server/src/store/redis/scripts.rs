@@ -41,7 +41,7 @@ impl Script {
         command
     }
 
-    /// A call made by [`Script::call`], with the whole script in place of its digest: for a shard that does
+    /// A call made by one of these, with the whole script in place of its digest: for a shard that does
     /// not know it. From then on it does.
     pub(super) fn with_text(&self, call: &Cmd) -> Cmd {
         let mut command = redis::cmd("EVAL");
