@@ -3,6 +3,8 @@
 //! Deterministic: the same inputs in the same order every time. An input that breaks a target is left
 //! in `fuzz/artifacts/<target>/`; once repaired, it belongs in `fuzz/regressions/<target>/`.
 
+#![allow(clippy::print_stderr, reason = "what a failed test did is printed by the harness")]
+
 use std::fs;
 use std::path::{Path, PathBuf};
 

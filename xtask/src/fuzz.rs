@@ -67,6 +67,8 @@ impl Target {
             "fuzz",
             "--sanitizer",
             "none",
+            "--features",
+            "libfuzzer",
             self.0,
             &corpus,
             &regressions,

@@ -29,7 +29,7 @@ const USAGE: &str = "\
 usage: cargo xtask TASK
 
   test [--fast] [STAGE]...       all checks, or the named stages:
-                                 format clippy docs deny tests doctests fuzz chart kubernetes,
+                                 format clippy docs deny tests doctests chart kubernetes,
                                  and unit: the tests without the end-to-end ones
                                  --fast: all but kubernetes, which needs root and Go and takes longest
   bench [--json] [NAME]...       benchmarks, or the named ones; --json prints one object a line

@@ -51,8 +51,6 @@ pub enum Stage {
     Tests,
     /// The examples in the documentation.
     Doctests,
-    /// The fuzz targets on their seeds, on past findings and on mutations of both.
-    Fuzz,
     /// The Helm chart: what it renders, what it refuses, and whether the files made from it are up to date.
     Chart,
     /// The tests on a real Kubernetes.
@@ -62,14 +60,13 @@ pub enum Stage {
 }
 
 impl Stage {
-    const ALL: [Self; 9] = [
+    const ALL: [Self; 8] = [
         Self::Format,
         Self::Clippy,
         Self::Docs,
         Self::Deny,
         Self::Tests,
         Self::Doctests,
-        Self::Fuzz,
         Self::Chart,
         Self::Kubernetes,
     ];
@@ -84,7 +81,6 @@ impl Stage {
             Self::Deny => "deny",
             Self::Tests => "tests",
             Self::Doctests => "doctests",
-            Self::Fuzz => "fuzz",
             Self::Chart => "chart",
             Self::Kubernetes => "kubernetes",
             Self::Unit => "unit",
@@ -113,7 +109,6 @@ impl Stage {
             Self::Deny => deny::run(),
             Self::Tests => tests(&LAB, &[], Some(images::campaign_programs()?)),
             Self::Doctests => doctests(),
-            Self::Fuzz => fuzz_replay(),
             Self::Chart => chart(),
             Self::Kubernetes => kubernetes(runner),
             Self::Unit => tests(&[C_COMPILER, REDIS], &["--exclude", "taba-e2e"], None),
@@ -154,24 +149,19 @@ pub fn run(options: &Options) -> Result<ExitCode> {
 
 fn format() -> Result<Outcome> {
     system::ensure_component("rustfmt", "fmt")?;
-    let unformatted = "not formatted: run `cargo fmt --all` (and the same with the fuzz manifest)";
-    process::run(process::cargo().args(["fmt", "--all", "--check"])).context(unformatted)?;
-    let mut fuzz = process::cargo();
-    fuzz.args(["fmt", "--all", "--check", "--manifest-path", FUZZ_MANIFEST]);
-    process::run(&mut fuzz).context(unformatted)?;
+    process::run(process::cargo().args(["fmt", "--all", "--check"]))
+        .context("not formatted: run `cargo fmt --all`")?;
     Ok(Outcome::default())
 }
 
 fn clippy() -> Result<Outcome> {
     system::ensure_component("clippy", "clippy")?;
     system::ensure_programs(&[C_COMPILER])?;
-    let deny_warnings = ["--", "--deny", "warnings"];
     let mut workspace = process::cargo();
-    // The tests on Kubernetes too, which not every run compiles otherwise.
     workspace.args(["clippy", "--locked", "--workspace", "--all-targets"]);
-    workspace.args(["--features", "taba-e2e/kubernetes"]).args(deny_warnings);
+    // The tests too that need a Kubernetes or Helm, which not every run compiles otherwise.
+    workspace.args(["--features", "taba-e2e/kubernetes,xtask/chart", "--", "--deny", "warnings"]);
     process::run(&mut workspace)?;
-    process::run(fuzz_cargo("clippy").arg("--all-targets").args(deny_warnings))?;
     Ok(Outcome::default())
 }
 
@@ -202,18 +192,12 @@ fn doctests() -> Result<Outcome> {
     count(process::cargo().args(["test", "--locked", "--no-fail-fast", "--workspace", "--doc"]))
 }
 
-fn fuzz_replay() -> Result<Outcome> {
-    system::ensure_programs(&[C_COMPILER])?;
-    count(fuzz_cargo("test").arg("--no-fail-fast"))
-}
-
 /// Needs Go, or Helm named by `TABA_HELM`.
 fn chart() -> Result<Outcome> {
     let helm = crate::chart::helm()?;
     crate::chart::check()?;
-    let selection = ["--locked", "--package", "xtask", "--features", "chart", "--test", "chart"];
-    process::run(process::cargo().arg("clippy").args(selection).args(["--", "--deny", "warnings"]))?;
-    count(process::cargo().arg("test").args(selection).env("TABA_HELM", helm))
+    let selection = ["--workspace", "--features", "xtask/chart", "--test", "templates"];
+    count(process::cargo().args(["test", "--locked"]).args(selection).env("TABA_HELM", helm))
 }
 
 /// One cluster for all tests, and the tests of how it comes and goes around them.
@@ -271,18 +255,9 @@ fn run_e2e(test: &str, words: &[&str], runner: &Path) -> Result<Outcome> {
 /// A test program that needs a real Kubernetes.
 fn e2e(test: &str) -> Command {
     let mut command = process::cargo();
-    command.args(["test", "--locked", "--package", "taba-e2e", "--features", "kubernetes", "--test", test]);
-    command
-}
-
-const FUZZ_MANIFEST: &str = "fuzz/Cargo.toml";
-
-/// A cargo subcommand on the fuzz targets' own workspace, without libFuzzer and so without a C++
-/// compiler; builds into our target folder, where most of what it needs lies already.
-fn fuzz_cargo(subcommand: &str) -> Command {
-    let mut command = process::cargo();
-    command.args([subcommand, "--locked", "--manifest-path", FUZZ_MANIFEST, "--no-default-features"]);
-    command.args(["--target-dir", "target"]);
+    // Of the whole workspace, as other tests are built: by itself it asks less of what it needs, which would be compiled
+    // once more.
+    command.args(["test", "--locked", "--workspace", "--features", "taba-e2e/kubernetes", "--test", test]);
     command
 }
 
@@ -317,7 +292,7 @@ mod tests {
         assert!(
             error
                 .to_string()
-                .ends_with("format, clippy, docs, deny, tests, doctests, fuzz, chart, kubernetes, unit")
+                .ends_with("format, clippy, docs, deny, tests, doctests, chart, kubernetes, unit")
         );
     }
 

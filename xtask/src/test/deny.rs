@@ -12,38 +12,30 @@ use crate::process;
 use crate::system::{self, GIT};
 use crate::tools::CARGO_DENY;
 
-/// Both workspaces; the second has its own lock file.
-const MANIFESTS: [&str; 2] = ["Cargo.toml", "fuzz/Cargo.toml"];
-
 pub fn run() -> Result<Outcome> {
     let deny = CARGO_DENY.ensure()?;
-    let check = |manifest: &str, what: &[&str]| -> Result<()> {
-        let mut command = on(process::program(&deny), manifest);
+    let check = |what: &[&str]| {
+        let mut command = with_all_features(process::program(&deny));
         process::run(command.args(["check", "--hide-inclusion-graph"]).args(what))
-            .with_context(|| format!("dependencies of {manifest} break deny.toml"))
+            .context("dependencies break deny.toml")
     };
-    for manifest in MANIFESTS {
-        check(manifest, &["licenses", "bans", "sources"])?;
-    }
+    check(&["licenses", "bans", "sources"])?;
     if let Err(why) = fetch_advisories(process::program(&deny)) {
         let note = format!("advisories of the dependencies: their database cannot be fetched ({why:#})");
         eprintln!("WARNING: NOT CHECKED: {note}");
         return Ok(Outcome { notes: vec![note], ..Outcome::default() });
     }
-    for manifest in MANIFESTS {
-        check(manifest, &["--disable-fetch", "advisories"])?;
-    }
+    check(&["--disable-fetch", "advisories"])?;
     Ok(Outcome::default())
 }
 
 fn fetch_advisories(deny: Command) -> Result<()> {
     system::ensure_programs(&[GIT])?;
-    process::run(on(deny, MANIFESTS[0]).args(["fetch", "db"]))
+    process::run(with_all_features(deny).args(["fetch", "db"]))
 }
 
-/// cargo-deny with our rules on one of our workspaces, as it is locked.
-fn on(mut deny: Command, manifest: &str) -> Command {
-    deny.args(["--locked", "--all-features", "--manifest-path", manifest]);
-    deny.env("GIT_TERMINAL_PROMPT", "0");
+/// cargo-deny with our rules on the workspace, as it is locked.
+fn with_all_features(mut deny: Command) -> Command {
+    deny.args(["--locked", "--all-features"]).env("GIT_TERMINAL_PROMPT", "0");
     deny
 }
