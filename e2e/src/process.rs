@@ -14,14 +14,17 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
-/// The `taba` binary of the profile that this test was built with; built once if need be.
+/// The `taba` binary of the profile that this test was built with; built once if `cargo xtask test` has not.
 ///
 /// # Panics
 /// If it cannot be built.
 #[must_use]
 pub fn taba_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| build("taba-server", "taba", &[]).expect("taba can be built"))
+    BINARY.get_or_init(|| match programs("TABA_PROGRAMS") {
+        Some(folder) => folder.join("taba"),
+        None => build("taba-server", "taba", &[]).expect("taba can be built"),
+    })
 }
 
 /// The folder of `taba` and `taba-keeper`, of the profile that this test was built with.
@@ -31,10 +34,12 @@ pub fn taba_binary() -> &'static Path {
 #[must_use]
 pub fn cluster_programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    let _ = taba_binary();
     FOLDER.get_or_init(|| {
-        build("taba-keeper", "taba-keeper", &[]).expect("taba-keeper can be built");
-        profile_folder().expect("this program is in a target folder")
+        programs("TABA_PROGRAMS").unwrap_or_else(|| {
+            let _ = taba_binary();
+            build("taba-keeper", "taba-keeper", &[]).expect("taba-keeper can be built");
+            profile_folder().expect("this program is in a target folder")
+        })
     })
 }
 
@@ -71,7 +76,12 @@ pub fn campaign_lanes() -> usize {
 }
 
 fn optimised_programs() -> Option<PathBuf> {
-    std::env::var_os("TABA_CAMPAIGN_PROGRAMS").map(PathBuf::from)
+    programs("TABA_CAMPAIGN_PROGRAMS")
+}
+
+/// A folder of programs that `cargo xtask test` names.
+fn programs(variable: &str) -> Option<PathBuf> {
+    std::env::var_os(variable).map(PathBuf::from)
 }
 
 fn build_mutants() -> Result<PathBuf> {
