@@ -12,7 +12,7 @@ use taba_e2e::runner::{Cluster, run, run_aloud};
 use crate::checker::{Checker, Wish};
 use crate::dump;
 use crate::kubectl::{apply, kubectl};
-use crate::nodes::set_apart;
+use crate::nodes::{are_apart, set_apart};
 use crate::taba::Taba;
 use crate::turns::Turns;
 
@@ -42,15 +42,14 @@ impl Bed {
     /// Brings images and the operator into the cluster.
     pub fn prepare() -> Result<Self> {
         let cluster = Cluster::ensure()?;
-        let is_set = |name| std::env::var_os(name).is_some();
-        if !is_set("TABA_E2E_REUSE") {
-            if !is_set("TABA_E2E_IMAGES") {
-                run_aloud(&["images", "--quick", "taba", "redis", "check"])?;
-            }
-            install()?;
-        }
         let proxy = Proxy::start()?;
+        // First, so that the operator comes to no node that is harmed.
         set_apart()?;
+        std::thread::scope(|scope| {
+            let apart = scope.spawn(are_apart);
+            bring_operator()?;
+            apart.join().expect("it does not panic")
+        })?;
         Ok(Self { _proxy: proxy, _cluster: cluster, turns: Arc::default() })
     }
 
@@ -73,13 +72,26 @@ impl Bed {
     }
 }
 
-fn install() -> Result<()> {
+/// Images and operator, as far as they are not said to be there.
+fn bring_operator() -> Result<()> {
+    let is_set = |name| std::env::var_os(name).is_some();
+    if is_set("TABA_E2E_REUSE") {
+        return Ok(());
+    }
+    if !is_set("TABA_E2E_IMAGES") {
+        run_aloud(&["images", "--quick", "taba", "redis", "check"])?;
+    }
+    let namespace = ["--namespace", OPERATOR_NAMESPACE];
+    let there =
+        kubectl(&[&["get", OPERATOR, "--ignore-not-found", "--output=name"][..], &namespace].concat())?;
     let words = ["helm", "upgrade", "--install", "taba", CHART, "--namespace", OPERATOR_NAMESPACE];
     let set = ["--create-namespace", "--set", "image.repository=localhost/taba,image.tag=test"];
     run(&[&words[..], &set[..], &["--wait", "--timeout", "180s"]].concat())?;
-    // Of an operator that was there already, the tag is the same and the image may not be.
-    kubectl(&["rollout", "restart", OPERATOR, "--namespace", OPERATOR_NAMESPACE])?;
-    kubectl(&["rollout", "status", OPERATOR, "--namespace", OPERATOR_NAMESPACE, "--timeout=180s"])?;
+    if !there.is_empty() {
+        // The tag is the same, and the image may not be.
+        kubectl(&[&["rollout", "restart", OPERATOR][..], &namespace].concat())?;
+        kubectl(&[&["rollout", "status", OPERATOR, "--timeout=180s"][..], &namespace].concat())?;
+    }
     Ok(())
 }
 
@@ -106,9 +118,9 @@ impl Stage {
         println!("    {}: is alone", self.name);
     }
 
-    /// Waits until nothing is left of scenarios that have ended.
-    pub fn swept(&self) -> Result<()> {
-        self.turns.swept()
+    /// Waits until the operator has no cluster of scenarios that have ended.
+    pub fn others_are_forgotten(&self) -> Result<()> {
+        self.turns.forgotten()
     }
 
     fn open(&mut self) -> Result<()> {

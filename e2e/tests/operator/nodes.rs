@@ -31,13 +31,19 @@ pub const HARMED: &str = "example.org/harmed";
 /// How many are harmed, and at least how many are not.
 const NODES: (usize, usize) = (2, 2);
 
-/// Sets the last nodes apart, and waits until nothing that others need is on them.
+/// Sets the last nodes apart.
 pub fn set_apart() -> Result<()> {
     let names = named("")?;
     ensure!(names.len() >= NODES.0 + NODES.1, "{names:?} are too few: `cargo xtask down` first");
-    for node in &names[names.len() - NODES.0..] {
+    names[names.len() - NODES.0..].iter().try_for_each(|node| {
         kubectl(&["label", "node", node, &format!("{HARMED}=yes"), "--overwrite"])?;
-        kubectl(&["taint", "node", node, &format!("{HARMED}=yes:NoExecute"), "--overwrite"])?;
+        kubectl(&["taint", "node", node, &format!("{HARMED}=yes:NoExecute"), "--overwrite"]).map(drop)
+    })
+}
+
+/// Waits until nothing that others need is on them.
+pub fn are_apart() -> Result<()> {
+    for node in harmed_nodes()? {
         until(&format!("{node} is empty"), NOTICED, || {
             let left = list(&format!("/api/v1/pods?fieldSelector=spec.nodeName={node}"))?.len();
             ensure!(left == 0, "{left} pods are there");

@@ -4,10 +4,10 @@ use std::collections::BTreeSet;
 use std::sync::{Condvar, Mutex};
 use std::time::Duration;
 
-use anyhow::{Result, bail};
-use taba_e2e::api::find;
+use anyhow::{Result, bail, ensure};
+use taba_e2e::api::{find, list, path};
 
-use crate::kubectl::{text, until};
+use crate::kubectl::{kubectl, text, until};
 
 /// Longest wait for all objects of a scenario to be gone.
 const GONE: Duration = Duration::from_secs(240);
@@ -62,6 +62,18 @@ impl Turns {
         going.iter().try_for_each(|namespace| gone(namespace))
     }
 
+    /// Waits until the operator has no cluster of a scenario that has ended; their pods may be going still.
+    pub fn forgotten(&self) -> Result<()> {
+        let going = self.change(|state| state.going.clone());
+        going.iter().try_for_each(|namespace| {
+            until(&format!("clusters of {namespace} are gone"), GONE, || {
+                let left = list(&path(namespace, "taba.dev/v1alpha1 tabaclusters"))?.len();
+                ensure!(left == 0, "{left} are left");
+                Ok(())
+            })
+        })
+    }
+
     fn change<T>(&self, change: impl FnOnce(&mut State) -> T) -> T {
         let changed = change(&mut self.state.lock().expect("no holder panics"));
         self.changed.notify_all();
@@ -71,8 +83,15 @@ impl Turns {
 
 /// Waits until a namespace is gone with all that was in it: a finalizer that hangs would keep it.
 fn gone(namespace: &str) -> Result<()> {
+    let mut is_told = false;
     until(&format!("namespace {namespace} is gone"), GONE, || {
         let Some(found) = find(&format!("/api/v1/namespaces/{namespace}"))? else { return Ok(()) };
-        bail!("it is {}: {}", text(&found, "/status/phase"), found["status"]["conditions"])
+        let pods = list(&path(namespace, "pods"))?.len();
+        if pods == 0 && !is_told {
+            // Kubernetes looks again when half of what the slowest pod may take is over, or 5 s after a change.
+            kubectl(&["annotate", "namespace", namespace, "example.org/pods=gone", "--overwrite"])?;
+            is_told = true;
+        }
+        bail!("it is {} with {pods} pods: {}", text(&found, "/status/phase"), found["status"]["conditions"])
     })
 }
