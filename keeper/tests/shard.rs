@@ -473,3 +473,22 @@ fn strangers_are_refused_and_only_the_named_member_founds() {
     let metrics = shard.keeper("a").call("GET", "/metrics", &json!(null)).expect("answers").1;
     assert!(metrics.as_str().expect("text").contains("taba_keeper_elections_total"), "{metrics}");
 }
+
+/// The keeper had noted that it opens the shard, and died, or heard nothing from its Redis in time.
+#[test]
+fn a_founding_that_did_not_reach_redis_is_done_again() {
+    let mut shard = Shard::start(1);
+    let founder = shard.keeper("a");
+    until("its redis answers", || founder.redis_pid());
+    founder.kill();
+    let id = "0123456789abcdef0123456789abcdef";
+    let promise = json!({"term": 1, "candidate": "a"});
+    let notes = json!({"version": 1, "promise": promise, "shard_id": id, "founded": true, "settled_term": 1});
+    std::fs::write(founder.data.join("keeper.json"), notes.to_string()).expect("written");
+    founder.start();
+    until("the shard is founded", || {
+        (shard.keepers[0].call("POST", "/found", &json!({}))?.0 == 200).then_some(())
+    });
+    shard.until_whole();
+    assert_eq!(shard.keepers[0].state().expect("a state")["shard_id"], id);
+}

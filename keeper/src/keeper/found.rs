@@ -3,7 +3,9 @@
 use std::fmt::Write as _;
 
 use crate::api::{FoundAnswer, PriorityRequest, VoteAnswer};
+use crate::shard::Position;
 
+use super::core::Core;
 use super::{Keeper, KeeperError};
 
 impl Keeper {
@@ -14,6 +16,7 @@ impl Keeper {
         {
             let mut core = self.core().await;
             self.look(&mut core).await?;
+            self.forget_unfinished_founding(&mut core).await?;
             if let Some(shard) = core.shard() {
                 return Ok(FoundAnswer { shard_id: shard.id.clone(), term: shard.position.term });
             }
@@ -45,6 +48,24 @@ impl Keeper {
         tracing::info!(shard_id, term, "founded");
         self.tell_to_follow(term, shard_id.clone()).await;
         Ok(FoundAnswer { shard_id, term })
+    }
+
+    /// An earlier founding may have ended before Redis did its part, without an answer or with this keeper. Behind the
+    /// fence what was sent then is refused from now on; if there is still no key, this member holds as little as before.
+    /// One that has held data has noted its position, or, in its first seconds, another member is not fresh.
+    async fn forget_unfinished_founding(&self, core: &mut Core) -> Result<(), KeeperError> {
+        let notes = core.notes();
+        let is_unfinished = notes.founded && notes.held == Position::default() && core.is_empty();
+        if !is_unfinished || core.is_fresh() {
+            return Ok(());
+        }
+        self.local.fence().await?;
+        self.look(core).await?;
+        if core.is_empty() {
+            tracing::warn!("an earlier founding did not reach redis");
+            core.disk.change(|notes| notes.settled_term = 0)?;
+        }
+        Ok(())
     }
 
     async fn is_founder_named(&self) -> Result<(), KeeperError> {
