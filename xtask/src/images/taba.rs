@@ -108,4 +108,15 @@ mod tests {
         let version = toolchain.split('"').nth(1).expect("the channel comes first");
         assert!(text.contains(&format!("RUSTUP_TOOLCHAIN={version}")), "another toolchain than {version}");
     }
+
+    /// Cargo wants to see all of them, whatever it builds.
+    #[test]
+    fn the_dockerfile_sees_every_member_of_the_workspace() {
+        let read = |file: &str| std::fs::read_to_string(process::root().join(file)).expect("it is there");
+        let (manifest, ignored) = (read("Cargo.toml"), read(".dockerignore"));
+        let members = manifest.lines().find(|line| line.starts_with("members = ")).expect("members");
+        for member in members.split('"').skip(1).step_by(2) {
+            assert!(ignored.lines().any(|line| line == format!("!{member}")), "{member} is left out");
+        }
+    }
 }
