@@ -4,7 +4,7 @@ use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::OnceLock;
+use std::sync::{Mutex, OnceLock};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail};
@@ -73,6 +73,21 @@ pub fn mutant_programs() -> &'static Path {
 pub fn campaign_lanes() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
     if optimised_programs().is_some() { cores + cores.div_ceil(2) } else { cores }
+}
+
+/// Does something for each of some, on so many threads.
+pub fn in_lanes<T: Send>(lanes: usize, each: impl Iterator<Item = T> + Send, work: impl Fn(T) + Sync) {
+    let waiting = Mutex::new(each);
+    let next = || waiting.lock().expect("no holder of this lock panics").next();
+    std::thread::scope(|scope| {
+        for _ in 0..lanes {
+            scope.spawn(|| {
+                while let Some(one) = next() {
+                    work(one);
+                }
+            });
+        }
+    });
 }
 
 fn optimised_programs() -> Option<PathBuf> {

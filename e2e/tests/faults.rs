@@ -12,7 +12,7 @@ use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
 use taba_e2e::lab::fault::{ASKED_FOR, Kind};
 use taba_e2e::lab::net::Mode;
 use taba_e2e::lab::report::Outcome;
-use taba_e2e::process::{campaign_lanes, campaign_programs};
+use taba_e2e::process::{campaign_lanes, campaign_programs, in_lanes};
 use taba_e2e::rng::seed;
 
 /// As many consecutive seeds as it takes to meet every kind of fault.
@@ -42,16 +42,11 @@ fn every_fault_is_met_and_nothing_is_lost_or_doubled() {
     for kind in Kind::drawn().filter(|kind| kind.is_possible(mode)) {
         assert!(met.contains_key(&kind), "{kind} was not met");
     }
-    let asked_for = ASKED_FOR.into_iter().filter(|kind| kind.is_possible(mode));
-    // Beside each other, for the last run of each would be alone; but loopback ports are of the whole machine.
-    let parallel = campaign_lanes() / ASKED_FOR.len();
-    let each = |kind| run(&Options { mode: Some(mode), kind: Some(kind), runs: 2, parallel, ..options() });
-    match mode {
-        Mode::Loopback => asked_for.for_each(|kind| drop(each(kind))),
-        Mode::Namespaces => std::thread::scope(|scope| {
-            asked_for.for_each(|kind| drop(scope.spawn(move || each(kind))));
-        }),
-    }
+    // Each kind beside others, for its last run would be alone; but loopback ports are of the whole machine.
+    let lanes = if mode == Mode::Loopback { 1 } else { campaign_lanes() };
+    in_lanes(lanes, ASKED_FOR.into_iter().filter(|kind| kind.is_possible(mode)), |kind| {
+        run(&Options { mode: Some(mode), kind: Some(kind), runs: 2, parallel: 1, ..options() });
+    });
 }
 
 fn options() -> Options {

@@ -4,13 +4,12 @@
 #![allow(clippy::print_stdout, reason = "what a failed test did is printed by the harness")]
 
 use std::path::Path;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
 use taba_e2e::lab::fault::Kind;
 use taba_e2e::lab::report::Outcome;
-use taba_e2e::process::{campaign_lanes, mutant_programs};
+use taba_e2e::process::{campaign_lanes, in_lanes, mutant_programs};
 use taba_e2e::rng::seed;
 
 /// Within so many runs each defect must be seen.
@@ -47,18 +46,8 @@ impl Listener for Count {
 #[test]
 fn defects_are_caught_within_fifty_runs() {
     let lab = Path::new(env!("CARGO_BIN_EXE_taba-lab"));
-    let waiting = Mutex::new(DEFECTS.iter());
-    let next = || waiting.lock().expect("no lane panics here").next();
     // Beside each other, for where one is caught nothing more is to be run.
-    std::thread::scope(|scope| {
-        for _ in 0..campaign_lanes() {
-            scope.spawn(|| {
-                while let Some((mutant, kind)) = next() {
-                    is_caught(lab, mutant, *kind);
-                }
-            });
-        }
-    });
+    in_lanes(campaign_lanes(), DEFECTS.into_iter(), |(mutant, kind)| is_caught(lab, mutant, kind));
 }
 
 fn is_caught(lab: &Path, mutant: &str, kind: Option<Kind>) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 use anyhow::{Result, bail, ensure};
 use taba_e2e::api::{find, list, path};
 
-use crate::kubectl::{kubectl, text, until};
+use crate::kubectl::{text, until};
 
 /// Longest wait for all objects of a scenario to be gone.
 const GONE: Duration = Duration::from_secs(240);
@@ -83,15 +83,8 @@ impl Turns {
 
 /// Waits until a namespace is gone with all that was in it: a finalizer that hangs would keep it.
 fn gone(namespace: &str) -> Result<()> {
-    let mut is_told = false;
     until(&format!("namespace {namespace} is gone"), GONE, || {
         let Some(found) = find(&format!("/api/v1/namespaces/{namespace}"))? else { return Ok(()) };
-        let pods = list(&path(namespace, "pods"))?.len();
-        if pods == 0 && !is_told {
-            // Kubernetes looks again when half of what the slowest pod may take is over, or 5 s after a change.
-            kubectl(&["annotate", "namespace", namespace, "example.org/pods=gone", "--overwrite"])?;
-            is_told = true;
-        }
-        bail!("it is {} with {pods} pods: {}", text(&found, "/status/phase"), found["status"]["conditions"])
+        bail!("it is {}: {}", text(&found, "/status/phase"), found["status"]["conditions"])
     })
 }

@@ -52,7 +52,8 @@ impl Keeper {
 
     /// An earlier founding may have ended before Redis did its part, without an answer or with this keeper. Behind the
     /// fence what was sent then is refused from now on; if there is still no key, this member holds as little as before.
-    /// One that has held data has noted its position, or, in its first seconds, another member is not fresh.
+    /// One that has held data has noted its position some seconds later. Until then another member that holds what was
+    /// acknowledged is not fresh; where none has to hold it, a machine that fails takes the last second with it anyway.
     async fn forget_unfinished_founding(&self, core: &mut Core) -> Result<(), KeeperError> {
         let notes = core.notes();
         let is_unfinished = notes.founded && notes.held == Position::default() && core.is_empty();
