@@ -14,20 +14,20 @@ use rustix::process::{Pid, Signal, kill_process};
 const PATIENCE: Duration = Duration::from_secs(60);
 const POLL: Duration = Duration::from_millis(5);
 
-/// The `taba` binary of the profile that this test was built with; built once if `cargo xtask test` has not.
+/// The `taba` binary: that of `cargo xtask test`, if it runs this test, or built once with the profile of this test.
 ///
 /// # Panics
 /// If it cannot be built.
 #[must_use]
 pub fn taba_binary() -> &'static Path {
     static BINARY: OnceLock<PathBuf> = OnceLock::new();
-    BINARY.get_or_init(|| match programs("TABA_PROGRAMS") {
+    BINARY.get_or_init(|| match programs_there() {
         Some(folder) => folder.join("taba"),
         None => build("taba-server", "taba", &[]).expect("taba can be built"),
     })
 }
 
-/// The folder of `taba` and `taba-keeper`, of the profile that this test was built with.
+/// The folder of `taba` and `taba-keeper`, which are built as [`taba_binary`] is.
 ///
 /// # Panics
 /// If they cannot be built.
@@ -35,7 +35,7 @@ pub fn taba_binary() -> &'static Path {
 pub fn cluster_programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
     FOLDER.get_or_init(|| {
-        programs("TABA_PROGRAMS").unwrap_or_else(|| {
+        programs_there().unwrap_or_else(|| {
             let _ = taba_binary();
             build("taba-keeper", "taba-keeper", &[]).expect("taba-keeper can be built");
             profile_folder().expect("this program is in a target folder")
@@ -43,36 +43,26 @@ pub fn cluster_programs() -> &'static Path {
     })
 }
 
-/// As [`cluster_programs`], for campaigns: those that `cargo xtask test` built with optimisation, if it runs the test.
-/// Without, a run keeps more than a core busy.
-///
-/// # Panics
-/// If they cannot be built.
-#[must_use]
-pub fn campaign_programs() -> PathBuf {
-    optimised_programs().unwrap_or_else(|| cluster_programs().to_owned())
-}
-
-/// The folder of `taba` and `taba-keeper` with known defects in them, which `TABA_MUTANT` turns on: those that
-/// `cargo xtask test` built with optimisation, if it runs the test. They are kept apart, so that nobody runs them by mistake.
+/// As [`cluster_programs`], with known defects in them, which `TABA_MUTANT` turns on. They are kept apart, so that nobody
+/// runs them by mistake.
 ///
 /// # Panics
 /// If they cannot be built.
 #[must_use]
 pub fn mutant_programs() -> &'static Path {
     static FOLDER: OnceLock<PathBuf> = OnceLock::new();
-    FOLDER.get_or_init(|| {
-        let optimised = optimised_programs().map(|folder| folder.join("mutants"));
-        optimised.unwrap_or_else(|| build_mutants().expect("programs with defects can be built"))
+    FOLDER.get_or_init(|| match programs_there() {
+        Some(folder) => folder.join("mutants"),
+        None => build_mutants().expect("programs with defects can be built"),
     })
 }
 
-/// How many runs of [`campaign_programs`] or of [`mutant_programs`] go on at a time: one waits more than it works if they
-/// are optimised.
+/// How many runs of a campaign go on at a time: one waits more than it works where programs are optimised. Where they are
+/// not, it keeps more than a core busy.
 #[must_use]
 pub fn campaign_lanes() -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get).min(4);
-    if optimised_programs().is_some() { cores + cores.div_ceil(2) } else { cores }
+    if programs_there().is_some() { cores + cores.div_ceil(2) } else { cores }
 }
 
 /// Does something for each of some, on so many threads.
@@ -90,13 +80,9 @@ pub fn in_lanes<T: Send>(lanes: usize, each: impl Iterator<Item = T> + Send, wor
     });
 }
 
-fn optimised_programs() -> Option<PathBuf> {
-    programs("TABA_CAMPAIGN_PROGRAMS")
-}
-
-/// A folder of programs that `cargo xtask test` names.
-fn programs(variable: &str) -> Option<PathBuf> {
-    std::env::var_os(variable).map(PathBuf::from)
+/// The folder of the programs that `cargo xtask test` built, with optimisation.
+fn programs_there() -> Option<PathBuf> {
+    std::env::var_os("TABA_PROGRAMS").map(PathBuf::from)
 }
 
 fn build_mutants() -> Result<PathBuf> {
@@ -128,6 +114,9 @@ fn build(package: &str, program: &str, flags: &[&str]) -> Result<PathBuf> {
         Some("debug") | None => "dev",
         Some(name) => name,
     };
+    let above = profile_dir.parent().context("find the target folder")?;
+    // One for which `--target` was given has a folder of its own.
+    let target = above.file_name().and_then(OsStr::to_str).filter(|name| name.ends_with("-linux-musl"));
     let cargo = std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into());
     let mut build = Command::new(cargo);
     // What cargo told this test about its own package would make build scripts run again that look at it.
@@ -140,8 +129,9 @@ fn build(package: &str, program: &str, flags: &[&str]) -> Result<PathBuf> {
         .current_dir(env!("CARGO_MANIFEST_DIR"))
         .args(["build", "--quiet", "--package", package, "--bin", program, "--profile", profile])
         .args(flags)
+        .args(target.iter().flat_map(|target| ["--target", target]))
         .arg("--target-dir")
-        .arg(profile_dir.parent().context("find the target folder")?)
+        .arg(if target.is_some() { above.parent().context("find the target folder")? } else { above })
         .status()
         .context("run cargo build")?;
     if !status.success() {

@@ -12,7 +12,7 @@ use taba_e2e::lab::campaign::{self, Failure, Listener, Options};
 use taba_e2e::lab::fault::{ASKED_FOR, Kind};
 use taba_e2e::lab::net::Mode;
 use taba_e2e::lab::report::Outcome;
-use taba_e2e::process::{campaign_lanes, campaign_programs, in_lanes};
+use taba_e2e::process::{campaign_lanes, cluster_programs, in_lanes};
 use taba_e2e::rng::seed;
 
 /// As many consecutive seeds as it takes to meet every kind of fault.
@@ -50,7 +50,7 @@ fn every_fault_is_met_and_nothing_is_lost_or_doubled() {
 }
 
 fn options() -> Options {
-    let mut options = Options::new(RUNS, seed(1), campaign_programs());
+    let mut options = Options::new(RUNS, seed(1), cluster_programs().to_owned());
     // Bounds are in time that slows with the machine.
     options.parallel = campaign_lanes();
     options

@@ -134,20 +134,20 @@ fn build(names: &[Name], quick: bool) -> Result<()> {
     if programs.is_empty() { Ok(()) } else { taba::build(quick, &programs) }
 }
 
-/// Builds what campaigns of faults run: what the images for tests hold, and in `mutants` the same with known defects.
-/// Gives the folder.
+/// Builds what end-to-end tests run: what the images for tests hold, and in `mutants` the same with known defects. Gives
+/// the folder.
 ///
 /// # Errors
 /// If they cannot be built.
-pub fn campaign_programs() -> Result<PathBuf> {
+pub fn programs_of_tests() -> Result<PathBuf> {
     taba::build_mutants(true)?;
     build(&Name::ALL, true)?;
     Ok(taba::folder(true))
 }
 
-/// All packages of which something is in an image.
-fn packages() -> impl Iterator<Item = &'static str> {
-    Name::ALL.into_iter().flat_map(Name::programs).map(|(_, package)| *package)
+/// The programs of ours in all images, each with its package.
+fn packages() -> impl Iterator<Item = (&'static str, &'static str)> {
+    Name::ALL.into_iter().flat_map(Name::programs).copied()
 }
 
 /// Makes the archive of an image.

@@ -15,6 +15,7 @@ mod fuzz;
 mod images;
 mod lab;
 mod process;
+mod quick;
 mod system;
 mod test;
 mod tools;

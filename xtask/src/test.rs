@@ -23,7 +23,8 @@ use anyhow::{Context as _, Result, anyhow, bail};
 use crate::cluster;
 use crate::images;
 use crate::process;
-use crate::system::{self, C_COMPILER, LAB, Program, REDIS};
+use crate::quick;
+use crate::system::{self, LAB, Program, REDIS};
 use report::{Outcome, Report};
 use tally::Tally;
 
@@ -107,11 +108,11 @@ impl Stage {
             Self::Clippy => clippy(),
             Self::Docs => docs(),
             Self::Deny => deny::run(),
-            Self::Tests => tests(&LAB, &[], Some(images::campaign_programs()?)),
+            Self::Tests => tests(&LAB, &[], Some(images::programs_of_tests()?)),
             Self::Doctests => doctests(),
             Self::Chart => chart(),
             Self::Kubernetes => kubernetes(runner),
-            Self::Unit => tests(&[C_COMPILER, REDIS], &["--exclude", "taba-e2e"], None),
+            Self::Unit => tests(&[REDIS], &["--exclude", "taba-e2e"], None),
         }
     }
 }
@@ -126,7 +127,7 @@ pub fn run(options: &Options) -> Result<ExitCode> {
         Options { fast: true, .. } => Stage::ALL.split_last().map_or(&[], |(_kubernetes, others)| others),
         Options { .. } => &Stage::ALL,
     };
-    // Later it may have another name: a stage that builds this program replaces it.
+    // Later it may have another name, if somebody builds this program meanwhile.
     let runner = std::env::current_exe().context("failed to find our own program")?;
     let mut report = Report::default();
     for &stage in stages {
@@ -156,9 +157,8 @@ fn format() -> Result<Outcome> {
 
 fn clippy() -> Result<Outcome> {
     system::ensure_component("clippy", "clippy")?;
-    system::ensure_programs(&[C_COMPILER])?;
-    let mut workspace = process::cargo();
-    workspace.args(["clippy", "--locked", "--workspace", "--all-targets"]);
+    let mut workspace = quick::cargo("clippy")?;
+    workspace.args(["--workspace", "--all-targets"]);
     // The tests too that need a Kubernetes or Helm, which not every run compiles otherwise.
     workspace.args(["--features", "taba-e2e/kubernetes,xtask/chart", "--", "--deny", "warnings"]);
     process::run(&mut workspace)?;
@@ -166,30 +166,28 @@ fn clippy() -> Result<Outcome> {
 }
 
 fn docs() -> Result<Outcome> {
-    system::ensure_programs(&[C_COMPILER])?;
-    let mut doc = process::cargo();
+    let mut doc = quick::cargo("doc")?;
     doc.env("RUSTDOCFLAGS", "--deny warnings");
-    process::run(doc.args(["doc", "--locked", "--workspace", "--no-deps", "--document-private-items"]))?;
+    process::run(doc.args(["--workspace", "--no-deps", "--document-private-items"]))?;
     Ok(Outcome::default())
 }
 
 /// Tests at a time in a program of tests, for each core: many wait for real Redis and Sentinels to notice something.
 const TESTS_A_CORE: usize = 3;
 
-/// Servers and keepers are tested against real Redis. Campaigns of faults run what is in `campaign`.
-fn tests(programs: &[Program], selection: &[&str], campaign: Option<PathBuf>) -> Result<Outcome> {
+/// Servers and keepers are tested against real Redis. End-to-end tests run what is in `folder`.
+fn tests(programs: &[Program], selection: &[&str], folder: Option<PathBuf>) -> Result<Outcome> {
     system::ensure_programs(programs)?;
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
     let mut variables = vec![("RUST_TEST_THREADS", (cores * TESTS_A_CORE).to_string().into())];
-    variables.extend(campaign.map(|folder| ("TABA_CAMPAIGN_PROGRAMS", folder.into_os_string())));
-    let mut test = process::cargo();
-    test.args(["test", "--locked", "--workspace"]).args(selection);
+    variables.extend(folder.map(|folder| ("TABA_PROGRAMS", folder.into_os_string())));
+    let mut test = quick::cargo("test")?;
+    test.arg("--workspace").args(selection);
     programs::run(test.args(["--lib", "--bins", "--tests", "--examples"]), &variables)
 }
 
 fn doctests() -> Result<Outcome> {
-    system::ensure_programs(&[C_COMPILER])?;
-    count(process::cargo().args(["test", "--locked", "--no-fail-fast", "--workspace", "--doc"]))
+    count(quick::cargo("test")?.args(["--no-fail-fast", "--workspace", "--doc"]))
 }
 
 /// Needs Go, or Helm named by `TABA_HELM`.
@@ -197,12 +195,11 @@ fn chart() -> Result<Outcome> {
     let helm = crate::chart::helm()?;
     crate::chart::check()?;
     let selection = ["--workspace", "--features", "xtask/chart", "--test", "templates"];
-    count(process::cargo().args(["test", "--locked"]).args(selection).env("TABA_HELM", helm))
+    count(quick::cargo("test")?.args(selection).env("TABA_HELM", helm))
 }
 
 /// One cluster for all tests, and the tests of how it comes and goes around them.
 fn kubernetes(runner: &Path) -> Result<Outcome> {
-    system::ensure_programs(&[C_COMPILER])?;
     // Built first, so that the tests' own waits do not count it.
     cluster::prepare().context("NOT RUN")?;
     let mut outcome = Outcome::default();
@@ -245,7 +242,7 @@ const E2E_IMAGES: [&str; 5] = ["images", "--quick", "taba", "redis", "check"];
 fn run_e2e(test: &str, words: &[&str], runner: &Path) -> Result<Outcome> {
     let begin = Instant::now();
     let one =
-        count(e2e(test).env("TABA_XTASK", runner).env("TABA_E2E_IMAGES", "there").arg("--").args(words))?;
+        count(e2e(test)?.env("TABA_XTASK", runner).env("TABA_E2E_IMAGES", "there").arg("--").args(words))?;
     let test = [&[test], words].concat().join(" ");
     eprintln!("== kubernetes, {test}: {} in {:.1} s", one.word(), begin.elapsed().as_secs_f64());
     let failure = one.failure.map(|failure| format!("{test}: {failure}"));
@@ -253,12 +250,12 @@ fn run_e2e(test: &str, words: &[&str], runner: &Path) -> Result<Outcome> {
 }
 
 /// A test program that needs a real Kubernetes.
-fn e2e(test: &str) -> Command {
-    let mut command = process::cargo();
+fn e2e(test: &str) -> Result<Command> {
+    let mut command = quick::cargo("test")?;
     // Of the whole workspace, as other tests are built: by itself it asks less of what it needs, which would be compiled
     // once more.
-    command.args(["test", "--locked", "--workspace", "--features", "taba-e2e/kubernetes", "--test", test]);
-    command
+    command.args(["--workspace", "--features", "taba-e2e/kubernetes", "--test", test]);
+    Ok(command)
 }
 
 /// Runs a `cargo test` and counts its tests.

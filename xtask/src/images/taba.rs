@@ -6,7 +6,7 @@ use anyhow::{Result, bail};
 
 use crate::archive::{self, Image};
 use crate::process;
-use crate::system::{self, C_COMPILER, MUSL_COMPILER};
+use crate::quick::{self, TARGET};
 
 /// Where programs are in the image.
 const FOLDER: &str = "usr/local/bin";
@@ -47,12 +47,12 @@ pub fn build_mutants(quick: bool) -> Result<()> {
 }
 
 fn compile(quick: bool, programs: &[&str], features: &[&str]) -> Result<()> {
-    system::ensure_programs(&[C_COMPILER, MUSL_COMPILER])?;
-    system::ensure_target(TARGET)?;
+    quick::ensure_compilers()?;
     let mut build = process::cargo();
     build.args(["build", "--locked", "--target", TARGET, "--profile", profile(quick)]).args(features);
-    // All packages whatever is built: for fewer, cargo would compile what they share once more.
-    build.args(super::packages().flat_map(|package| ["--package", package]));
+    // For tests all packages whatever is built: for fewer, cargo would compile what they share once more.
+    let packages = super::packages().filter(|(program, _)| quick || programs.contains(program));
+    build.args(packages.flat_map(|(_, package)| ["--package", package]));
     build.args(programs.iter().flat_map(|program| ["--bin", program]));
     process::run(&mut build)
 }
@@ -62,9 +62,8 @@ pub fn folder(quick: bool) -> PathBuf {
     process::root().join("target").join(TARGET).join(profile(quick))
 }
 
-/// `quick` is in `Cargo.toml`.
 fn profile(quick: bool) -> &'static str {
-    if quick { "quick" } else { "release" }
+    if quick { quick::PROFILE } else { "release" }
 }
 
 /// Puts the programs into the image's root, without what only debuggers read.
@@ -77,11 +76,6 @@ pub fn fill(root: &Path, quick: bool, programs: &[(&str, &str)]) -> Result<()> {
     }
     Ok(())
 }
-
-#[cfg(target_arch = "x86_64")]
-const TARGET: &str = "x86_64-unknown-linux-musl";
-#[cfg(target_arch = "aarch64")]
-const TARGET: &str = "aarch64-unknown-linux-musl";
 
 #[cfg(test)]
 mod tests {

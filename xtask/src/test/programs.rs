@@ -45,12 +45,7 @@ struct Ran {
 pub fn run(cargo: &mut Command, variables: &[(&str, OsString)]) -> Result<Outcome> {
     cargo.args(["--no-run", "--message-format=json-render-diagnostics"]);
     process::announce(cargo);
-    let artifacts = executables(&process::output(cargo)?)?;
-    let programs = found(&artifacts)?;
-    let mut variables = variables.to_vec();
-    // Asked for one program alone, cargo would compile again whatever the tests want more of.
-    variables.extend(folder_of(&artifacts, "taba").map(|folder| ("TABA_PROGRAMS", folder.into())));
-    let variables = &variables;
+    let programs = found(&process::output(cargo)?)?;
     let is_alone = |program: &Program| ALONE.contains(&program.target.as_str());
     let (alone, others) = programs.into_iter().partition(is_alone);
     let mut outcome = side_by_side(1, alone, variables)?;
@@ -78,39 +73,22 @@ fn side_by_side(lanes: usize, programs: Vec<Program>, variables: &[(&str, OsStri
     })
 }
 
-/// The programs in cargo's messages, one on each line.
-fn executables(messages: &str) -> Result<Vec<Value>> {
-    let parse = |line| serde_json::from_str(line).with_context(|| format!("cargo says {line:?}"));
-    let messages = messages.lines().map(parse).collect::<Result<Vec<Value>>>()?;
-    Ok(messages.into_iter().filter(|message| message["executable"].is_string()).collect())
-}
-
-/// Those of tests.
-fn found(executables: &[Value]) -> Result<Vec<Program>> {
+/// The programs of tests in cargo's messages, one on each line.
+fn found(messages: &str) -> Result<Vec<Program>> {
     let mut programs = Vec::new();
-    for message in executables.iter().filter(|message| is_test(message)) {
+    for line in messages.lines() {
+        let message: Value = serde_json::from_str(line).with_context(|| format!("cargo says {line:?}"))?;
         let text = |pointer: &str| message.pointer(pointer).and_then(Value::as_str);
+        let Some(file) = text("/executable").filter(|_| message["profile"]["test"] == true) else { continue };
         let manifest = Path::new(text("/manifest_path").context("an artifact without a manifest")?);
         let package = manifest.parent().context("a manifest without a folder")?.to_owned();
         let target = text("/target/name").context("an artifact without a name")?.to_owned();
-        let file = text("/executable").unwrap_or_default().into();
-        programs.push(Program { package, target, file });
+        programs.push(Program { package, target, file: file.into() });
     }
     ensure!(!programs.is_empty(), "cargo built no program of tests");
     // Cargo names them as they were built, each time in another order.
     programs.sort_by_key(Program::name);
     Ok(programs)
-}
-
-/// Where cargo put a program that is none of tests.
-fn folder_of(executables: &[Value], name: &str) -> Option<PathBuf> {
-    let is_it = |message: &&Value| !is_test(message) && message["target"]["name"] == name;
-    let file = executables.iter().find(is_it)?["executable"].as_str()?;
-    Path::new(file).parent().map(Path::to_owned)
-}
-
-fn is_test(message: &Value) -> bool {
-    message["profile"]["test"] == true
 }
 
 impl Program {
@@ -163,12 +141,9 @@ mod tests {
             r#"{"reason":"compiler-artifact","manifest_path":"/w/c/Cargo.toml","target":{"name":"faults"},"profile":{"test":true},"executable":"/w/target/c"}"#,
             r#"{"reason":"compiler-artifact","manifest_path":"/w/d/Cargo.toml","target":{"name":"d"},"profile":{"test":true},"executable":null}"#,
         ];
-        let executables = executables(&messages.join("\n")).expect("messages");
-        let programs = found(&executables).expect("programs");
+        let programs = found(&messages.join("\n")).expect("programs");
         let names: Vec<_> = programs.iter().map(Program::name).collect();
         assert_eq!(names, ["a/a", "c/faults"]);
-        assert_eq!(folder_of(&executables, "b"), Some("/w/target".into()));
-        assert_eq!(folder_of(&executables, "a"), None, "it is one of tests");
-        assert!(found(&[]).is_err(), "nothing to run is no success");
+        assert!(found("").is_err(), "nothing to run is no success");
     }
 }
