@@ -55,15 +55,20 @@ use std::time::Instant;
 
 use anyhow::Result;
 use bed::{Bed, Stage};
+use taba_e2e::process::in_lanes;
 
 type Scenario = (&'static str, fn(&mut Stage) -> Result<()>);
 
 /// Alone: what all others take for granted.
 const FIRST: [Scenario; 1] = [("bare", bare::a_bare_cluster_serves_the_first_tabas_body)];
 
+/// Beside all others and in none of their lanes, for it hardly does anything but wait for autoscalers.
+const WAITS: [&[Scenario]; 1] =
+    [&[("autoscaling", scale::load_makes_servers_grow_and_calm_makes_them_shrink)]];
+
 /// Rows beside each other, the longest first; each scenario touches only its own namespace, or what the others of
 /// its row touch as well, until it is alone.
-const BESIDE: [&[Scenario]; 12] = [
+const BESIDE: [&[Scenario]; 11] = [
     // The harmed nodes.
     &[
         ("nodes", nodes::nodes_fail_in_every_way),
@@ -80,7 +85,6 @@ const BESIDE: [&[Scenario]; 12] = [
         ("broken", broken::what_cannot_work_is_told_and_a_good_spec_heals_it),
         ("rights", rights::pods_may_nothing_and_reach_only_what_they_need),
     ],
-    &[("autoscaling", scale::load_makes_servers_grow_and_calm_makes_them_shrink)],
     &[("kill-pods", kill::each_kind_of_pod_dies_under_traffic)],
     &[("upgrade", upgrade::new_images_roll_under_traffic)],
     &[("data-lost", volumes::data_go_away_and_come_back)],
@@ -89,7 +93,7 @@ const BESIDE: [&[Scenario]; 12] = [
     &[("ten", scale::ten_clusters_cost_the_operator_little)],
     &[("api-server", nodes::the_api_server_dies)],
 ];
-/// How many rows at a time.
+/// How many of these rows at a time.
 const LANES: usize = 4;
 
 fn main() -> ExitCode {
@@ -104,8 +108,8 @@ fn main() -> ExitCode {
     };
     let play = Play { bed, wanted, done: Mutex::default() };
     let begin = Instant::now();
-    play.beside_each_other(&[&FIRST]);
-    play.beside_each_other(&BESIDE);
+    play.beside_each_other(&[(1, &[&FIRST])]);
+    play.beside_each_other(&[(1, &WAITS), (LANES, &BESIDE)]);
     play.sweep();
     play.report(begin.elapsed().as_secs_f64())
 }
@@ -131,18 +135,15 @@ impl Play {
         scenarios.iter().filter(move |(name, _)| self.wanted.is_empty() || is_wanted(name))
     }
 
-    fn beside_each_other(&self, rows: &[&[Scenario]]) {
+    /// Rows in so many lanes, and all of these beside each other.
+    fn beside_each_other(&self, parts: &[(usize, &[&[Scenario]])]) {
+        let rows = parts.iter().flat_map(|(_, rows)| rows.iter());
         // All at once: that nobody plays for a moment does not mean that nobody will.
-        self.bed.turns.expect(rows.iter().map(|row| self.chosen(row).count()).sum());
-        let waiting = Mutex::new(rows.iter());
-        let next = || waiting.lock().expect("no lane panics here").next();
+        self.bed.turns.expect(rows.map(|row| self.chosen(row).count()).sum());
         std::thread::scope(|scope| {
-            for _ in 0..LANES {
-                scope.spawn(|| {
-                    while let Some(row) = next() {
-                        self.chosen(row).for_each(|scenario| self.one(*scenario));
-                    }
-                });
+            for &(lanes, rows) in parts {
+                let play = |row: &&[Scenario]| self.chosen(row).for_each(|scenario| self.one(*scenario));
+                scope.spawn(move || in_lanes(lanes, rows.iter(), play));
             }
         });
     }
@@ -174,7 +175,7 @@ impl Play {
         println!("\nmeasured:");
         figures.iter().for_each(|figure| println!("  {figure}"));
         let word = if failed.is_empty() { "ok" } else { "FAILED" };
-        let all = FIRST.len() + BESIDE.concat().len();
+        let all = FIRST.len() + WAITS.concat().len() + BESIDE.concat().len();
         let others = all.saturating_sub(passed + failed.len());
         println!("failed: {failed:?}");
         println!(

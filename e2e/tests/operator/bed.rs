@@ -182,8 +182,11 @@ impl Stage {
         Ok(verdict)
     }
 
+    /// Clusters first: of a namespace Kubernetes removes all pods before anything else, and meanwhile the operator would
+    /// care for clusters whose pods go.
     fn close(&self) -> Result<()> {
         self.namespaces.iter().try_for_each(|namespace| {
+            kubectl(&["delete", "tabaclusters", "--all", "--namespace", namespace, "--wait=false"])?;
             kubectl(&["delete", "namespace", namespace, "--ignore-not-found", "--wait=false"]).map(drop)
         })
     }
