@@ -1,5 +1,5 @@
 //! Writes the seeds to `fuzz/corpus`; run it when a format changes:
-//! `cargo run --manifest-path fuzz/Cargo.toml --no-default-features --example write_seeds`.
+//! `cargo run --package taba-fuzz --example write_seeds`.
 
 use std::path::Path;
 
