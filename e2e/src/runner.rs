@@ -4,8 +4,12 @@
 use std::io::Write as _;
 use std::path::Path;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
+use serde_json::Value;
+
+use crate::check::until;
 
 /// Written when the machine's cluster is whole.
 const UP: &str = "/var/lib/taba-cluster/up";
@@ -86,6 +90,22 @@ pub fn run_aloud(words: &[&str]) -> Result<()> {
     let status = xtask(words).status().context("failed to start the task runner")?;
     ensure!(status.success(), "{words:?} ended with {status}");
     Ok(())
+}
+
+/// Waits until objects of a definition are taken. One that has just been made has no conditions, at which `kubectl wait`
+/// gives up.
+///
+/// # Errors
+/// If they are not within a minute.
+pub fn established(definition: &str) -> Result<()> {
+    until(Duration::from_secs(60), Duration::from_millis(200), || {
+        let found: Value = serde_json::from_str(&run(&["kubectl", "get", definition, "--output=json"])?)?;
+        let conditions = found["status"]["conditions"].as_array();
+        let is_established = |one: &Value| one["type"] == "Established" && one["status"] == "True";
+        let is_there = conditions.is_some_and(|conditions| conditions.iter().any(is_established));
+        ensure!(is_there, "{definition} is not established: {}", found["status"]);
+        Ok(())
+    })
 }
 
 /// What a command with these words printed.

@@ -14,7 +14,7 @@ use anyhow::{Context as _, Result};
 use hyper::Method;
 use serde_json::Value;
 use taba_e2e::api::{Proxy, get, send};
-use taba_e2e::runner::{Cluster, run, xtask};
+use taba_e2e::runner::{Cluster, established, run, xtask};
 
 const NAMESPACE: &str = "admission";
 const OBJECTS: &str = "/apis/taba.dev/v1alpha1/namespaces/admission/tabaclusters";
@@ -52,7 +52,7 @@ fn every_spec_gets_the_answer_it_deserves() -> Result<()> {
     let _traces = Traces::begin()?;
     // As the chart installs it: where that was done, this changes nothing.
     run(&["kubectl", "apply", "--server-side", "--filename", CRD])?;
-    run(&["kubectl", "wait", "--for=condition=Established", DEFINITION, "--timeout=60s"])?;
+    established(DEFINITION)?;
     run(&["kubectl", "create", "namespace", NAMESPACE])?;
     let _proxy = Proxy::start()?;
 

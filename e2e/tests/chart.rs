@@ -7,7 +7,7 @@ use std::path::Path;
 use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
-use taba_e2e::runner::{Cluster, run, xtask};
+use taba_e2e::runner::{Cluster, established, run, xtask};
 
 const ROOT: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/..");
 const RELEASE: &str = "taba";
@@ -25,7 +25,7 @@ fn the_chart_installs_upgrades_rolls_back_and_goes_without_data() -> Result<()> 
     let before = previous_chart()?;
     helm(&["install", RELEASE, &before.path().join("charts/taba").to_string_lossy(), "--create-namespace"])?;
     helm(&["upgrade", RELEASE, &chart])?;
-    run(&["kubectl", "wait", "--for=condition=Established", "crd/tabaclusters.taba.dev", "--timeout=60s"])?;
+    established("crd/tabaclusters.taba.dev")?;
     every_example_is_taken()?;
     the_operator_may_do_what_it_does_and_nothing_else()?;
 
