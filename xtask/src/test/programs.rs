@@ -21,8 +21,11 @@ use crate::process;
 /// Programs at a time: one that waits and one that computes.
 const AT_A_TIME: usize = 2;
 
-/// These have bounds in time: campaigns of faults use all cores by themselves, and Sentinels must keep their pace.
-const ALONE: [&str; 3] = ["faults", "mutants", "shard"];
+/// These have bounds in time: a campaign of faults uses all cores by itself, and Sentinels must keep their pace.
+const ALONE: [&str; 2] = ["faults", "shard"];
+
+/// Takes longer than all others together and has no bounds in time, so it begins first.
+const LONGEST: &str = "mutants";
 
 /// A program of tests.
 #[derive(Debug, PartialEq, Eq)]
@@ -47,7 +50,8 @@ pub fn run(cargo: &mut Command, variables: &[(&str, OsString)]) -> Result<Outcom
     process::announce(cargo);
     let programs = found(&process::output(cargo)?)?;
     let is_alone = |program: &Program| ALONE.contains(&program.target.as_str());
-    let (alone, others) = programs.into_iter().partition(is_alone);
+    let (alone, mut others): (_, Vec<_>) = programs.into_iter().partition(is_alone);
+    others.sort_by_key(|program| program.target != LONGEST);
     let mut outcome = side_by_side(1, alone, variables)?;
     outcome.add(side_by_side(AT_A_TIME, others, variables)?);
     Ok(outcome)
