@@ -24,8 +24,8 @@ const AT_A_TIME: usize = 2;
 /// These have bounds in time: a campaign of faults uses all cores by itself, and Sentinels must keep their pace.
 const ALONE: [&str; 2] = ["faults", "shard"];
 
-/// Takes longer than all others together and has no bounds in time, so it begins first.
-const LONGEST: &str = "mutants";
+/// These take longest, so of the others they begin first.
+const FIRST: [&str; 2] = ["mutants", "taba_server"];
 
 /// A program of tests.
 #[derive(Debug, PartialEq, Eq)]
@@ -51,7 +51,9 @@ pub fn run(cargo: &mut Command, variables: &[(&str, OsString)]) -> Result<Outcom
     let programs = found(&process::output(cargo)?)?;
     let is_alone = |program: &Program| ALONE.contains(&program.target.as_str());
     let (alone, mut others): (_, Vec<_>) = programs.into_iter().partition(is_alone);
-    others.sort_by_key(|program| program.target != LONGEST);
+    others.sort_by_key(|program| {
+        FIRST.iter().position(|first| *first == program.target).unwrap_or(FIRST.len())
+    });
     let mut outcome = side_by_side(1, alone, variables)?;
     outcome.add(side_by_side(AT_A_TIME, others, variables)?);
     Ok(outcome)
