@@ -1,6 +1,6 @@
 //! How tests and images for tests are built: static and a little optimised, all with one profile and for one target.
 //!
-//! With two, cargo would compile whatever both need twice; that is most of the work of a first run.
+//! With two, cargo would compile whatever both need twice: a third of its work before a first run of the tests.
 
 use std::process::Command;
 
