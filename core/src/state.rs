@@ -135,7 +135,7 @@ impl State {
     /// Folds many plain numbers in: `values[i]` (finite) happened in the whole second `secs[i]`. The
     /// fast path of types that [take numbers](TabType::takes_numbers); equal to folding them one by one.
     pub fn fold_numbers(&mut self, secs: &[i64], values: &[f64], now: Timestamp) {
-        debug_assert!(self.tab_type().takes_numbers());
+        assert!(self.tab_type().takes_numbers(), "the type takes plain numbers");
         self.any.get_mut().fold_numbers(secs, values, now);
     }
 

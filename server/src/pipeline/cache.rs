@@ -220,7 +220,7 @@ impl Cache {
     /// # Errors
     /// The entry's bytes cannot be read; what was read before the fault is applied.
     pub fn apply(&mut self, entry: &QueueEntry, now: Timestamp) -> Result<(), part::BadPart> {
-        debug_assert!(entry.id > self.applied, "entries are applied in order, once");
+        assert!(entry.id > self.applied, "entries are applied in order, once");
         let in_aggregates = entry.id <= self.committed.aggregates;
         let mut outcome = Ok(());
         for part in part::iter(&entry.block) {
